@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "identity.hpp"
+
+#include <blkid/blkid.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <set>
+#include <sstream>
+
+namespace remap {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Attribute files of sysfs are small; what is longer is not one we know.
+constexpr std::size_t max_attribute = 4096;
+
+std::string read_file(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    std::string text(max_attribute, '\0');
+    in.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(std::max<std::streamsize>(in.gcount(), 0)));
+    return text;
+}
+
+/// Cuts white space and everything unprintable at both ends.
+std::string trimmed(const std::string& text) {
+    const auto keep = [](unsigned char c) { return c > ' ' && c < 0x7f; };
+    const auto first = std::find_if(text.begin(), text.end(), keep);
+    const auto last = std::find_if(text.rbegin(), std::make_reverse_iterator(first), keep).base();
+    return {first, last};
+}
+
+std::string attribute(const fs::path& path) { return trimmed(read_file(path)); }
+
+/// A decimal number, 0 for anything else.
+std::uint64_t number(const std::string& text) {
+    std::uint64_t value = 0;
+    for (const char c : text) {
+        if (c < '0' || c > '9') {
+            return 0;
+        }
+        value = value * 10 + static_cast<std::uint64_t>(c - '0');
+    }
+    return value;
+}
+
+std::string devno_text(dev_t devno) {
+    return std::to_string(major(devno)) + ":" + std::to_string(minor(devno));
+}
+
+std::optional<dev_t> parse_devno(const std::string& text) {
+    const auto colon = text.find(':');
+    if (colon == std::string::npos) {
+        return std::nullopt;
+    }
+    return makedev(static_cast<unsigned>(number(text.substr(0, colon))),
+                   static_cast<unsigned>(number(text.substr(colon + 1))));
+}
+
+std::vector<std::string> directory_names(const fs::path& path) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+        names.push_back(it->path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+fs::path block_dir(const std::string& name, const MachineRoot& root) {
+    return fs::path(root.sys) / "class" / "block" / name;
+}
+
+/// Kernel name of the whole disk: the parent directory in sysfs's device tree.
+std::string whole_disk(const fs::path& dir, const std::string& name) {
+    std::error_code error;
+    const fs::path real = fs::canonical(dir, error);
+    return error ? name : real.parent_path().filename().string();
+}
+
+std::string node_path(const BlockDevice& device, const MachineRoot& root) {
+    if (!device.dm_name.empty()) {
+        const std::string mapper = root.dev + "/mapper/" + device.dm_name;
+        if (fs::exists(mapper)) {
+            return mapper;
+        }
+    }
+    std::string name = device.name;
+    std::replace(name.begin(), name.end(), '!', '/');
+    return root.dev + "/" + name;
+}
+
+std::optional<BlockDevice> load_block_device(const std::string& name, const MachineRoot& root) {
+    const fs::path dir = block_dir(name, root);
+    const auto devno = parse_devno(attribute(dir / "dev"));
+    if (!devno) {
+        return std::nullopt;
+    }
+    BlockDevice device;
+    device.name = name;
+    device.devno = *devno;
+    device.size = number(attribute(dir / "size"));
+    device.is_partition = fs::exists(dir / "partition");
+    device.whole = device.is_partition ? whole_disk(dir, name) : name;
+    device.read_only = attribute(dir / "ro") == "1";
+    device.dm_name = attribute(dir / "dm" / "name");
+    device.dm_uuid = attribute(dir / "dm" / "uuid");
+    device.holders = directory_names(dir / "holders");
+    device.logical_block = static_cast<std::uint32_t>(
+        number(attribute(block_dir(device.whole, root) / "queue" / "logical_block_size")));
+    device.path = node_path(device, root);
+    return device;
+}
+
+bool never_a_member(const std::string& name) {
+    static constexpr std::array prefixes = {"fd", "sr", "ram", "zram"};
+    return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* prefix) {
+        const std::size_t n = std::strlen(prefix);
+        return name.compare(0, n, prefix) == 0 && name.size() > n && name[n] >= '0' &&
+               name[n] <= '9';
+    });
+}
+
+/// The unit serial number page of SCSI: four bytes of header, then the text.
+std::string scsi_serial(const fs::path& device_dir) {
+    const std::string page = read_file(device_dir / "vpd_pg80");
+    return page.size() > 4 ? trimmed(page.substr(4)) : std::string();
+}
+
+std::string first_of(std::initializer_list<std::string> values) {
+    for (const std::string& value : values) {
+        if (!value.empty()) {
+            return value;
+        }
+    }
+    return {};
+}
+
+using ProbePtr = std::unique_ptr<std::remove_pointer_t<blkid_probe>, decltype(&blkid_free_probe)>;
+
+/// PARTUUID as the partition table of the whole disk has it, for machines
+/// (initramfs, rescue) where udev does not tell.
+std::string partuuid_from_table(const BlockDevice& device, const MachineRoot& root) {
+    const auto whole = load_block_device(device.whole, root);
+    if (!whole || root.dev != "/dev") {
+        return {};
+    }
+    const ProbePtr probe(blkid_new_probe_from_filename(whole->path.c_str()), blkid_free_probe);
+    if (!probe) {
+        return {};
+    }
+    blkid_probe_enable_superblocks(probe.get(), 0);
+    blkid_probe_enable_partitions(probe.get(), 1);
+    blkid_partlist list = blkid_probe_get_partitions(probe.get());
+    blkid_partition part =
+        list != nullptr ? blkid_partlist_devno_to_partition(list, device.devno) : nullptr;
+    const char* uuid = part != nullptr ? blkid_partition_get_uuid(part) : nullptr;
+    return uuid != nullptr ? uuid : "";
+}
+
+/// Devices below @p name in the stack, itself included.
+void collect_stack(const std::string& name, const MachineRoot& root, std::set<std::string>& seen) {
+    if (!seen.insert(name).second) {
+        return;
+    }
+    for (const std::string& slave : directory_names(block_dir(name, root) / "slaves")) {
+        collect_stack(slave, root, seen);
+    }
+}
+
+std::vector<std::string> split(const std::string& line) {
+    std::istringstream in(line);
+    return {std::istream_iterator<std::string>(in), std::istream_iterator<std::string>()};
+}
+
+/// mountinfo and swaps write blanks as \040.
+std::string unescaped(const std::string& text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text.compare(i, 4, "\\040") == 0) {
+            out += ' ';
+            i += 3;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+void add_mounts(dev_t devno, const MachineRoot& root, std::vector<std::string>& users) {
+    constexpr std::size_t devno_field = 2;
+    constexpr std::size_t target_field = 4;
+    std::ifstream in(root.proc + "/self/mountinfo");
+    for (std::string line; std::getline(in, line);) {
+        const auto fields = split(line);
+        if (fields.size() > target_field && fields[devno_field] == devno_text(devno)) {
+            users.push_back("mounted on " + unescaped(fields[target_field]));
+        }
+    }
+}
+
+void add_swaps(const BlockDevice& device, const MachineRoot& root,
+               std::vector<std::string>& users) {
+    std::ifstream in(root.proc + "/swaps");
+    for (std::string line; std::getline(in, line);) {
+        const auto fields = split(line);
+        if (fields.empty() || fields[0].empty() || fields[0][0] != '/') {
+            continue;
+        }
+        struct stat st {};
+        if (::stat(unescaped(fields[0]).c_str(), &st) == 0 && S_ISBLK(st.st_mode) &&
+            st.st_rdev == device.devno) {
+            users.emplace_back("in use as swap");
+        }
+    }
+}
+
+void add_holders(const BlockDevice& device, const MachineRoot& root,
+                 std::vector<std::string>& users) {
+    for (const std::string& holder : device.holders) {
+        const auto other = load_block_device(holder, root);
+        const bool named = other && !other->dm_name.empty();
+        users.push_back("held by " + holder + (named ? " (" + other->dm_name + ")" : ""));
+    }
+}
+
+void add_device_users(const BlockDevice& device, const MachineRoot& root,
+                      std::vector<std::string>& users) {
+    add_mounts(device.devno, root, users);
+    add_swaps(device, root, users);
+    add_holders(device, root, users);
+}
+
+/// Partitions of a whole disk that are in use keep the disk in use.
+void add_partition_users(const BlockDevice& device, const MachineRoot& root,
+                         std::vector<std::string>& users) {
+    if (device.is_partition) {
+        return;
+    }
+    const fs::path dir = block_dir(device.name, root);
+    for (const std::string& name : directory_names(dir)) {
+        if (!fs::exists(dir / name / "partition")) {
+            continue;
+        }
+        if (const auto part = load_block_device(name, root)) {
+            std::vector<std::string> inner;
+            add_device_users(*part, root, inner);
+            for (const std::string& user : inner) {
+                users.push_back("its partition " + name + " is " + user);
+            }
+        }
+    }
+}
+
+/// Loop devices whose backing file is the one that @p st describes.
+void add_loops(const struct stat& st, const MachineRoot& root, std::vector<std::string>& users) {
+    for (const std::string& name : directory_names(fs::path(root.sys) / "class" / "block")) {
+        if (name.compare(0, 4, "loop") != 0) {
+            continue;
+        }
+        const std::string file = attribute(block_dir(name, root) / "loop" / "backing_file");
+        struct stat backing {};
+        if (!file.empty() && ::stat(file.c_str(), &backing) == 0 && backing.st_dev == st.st_dev &&
+            backing.st_ino == st.st_ino) {
+            users.push_back("attached to " + name);
+        }
+    }
+}
+
+}  // namespace
+
+Identity::Match Identity::compare(const Identity& other) const {
+    Match result = Match::unknown;
+    for (const auto field : {&Identity::wwn, &Identity::serial, &Identity::partuuid}) {
+        const std::string& mine = this->*field;
+        const std::string& theirs = other.*field;
+        if (mine.empty() || theirs.empty()) {
+            continue;
+        }
+        if (mine != theirs) {
+            return Match::different;
+        }
+        result = Match::same;
+    }
+    return result;
+}
+
+std::string Identity::describe() const {
+    std::string text;
+    const auto add = [&text](const char* name, const std::string& value) {
+        if (!value.empty()) {
+            text += (text.empty() ? "" : ", ") + std::string(name) + " " + value;
+        }
+    };
+    add("wwn", wwn);
+    add("serial", serial);
+    add("partuuid", partuuid);
+    return text.empty() ? "no hardware identity" : text;
+}
+
+std::optional<BlockDevice> find_block_device(dev_t devno, const MachineRoot& root) {
+    std::error_code error;
+    const fs::path dir =
+        fs::canonical(fs::path(root.sys) / "dev" / "block" / devno_text(devno), error);
+    if (error) {
+        return std::nullopt;
+    }
+    return load_block_device(dir.filename().string(), root);
+}
+
+std::optional<BlockDevice> block_device_of(const std::string& path, const MachineRoot& root) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0 || !S_ISBLK(st.st_mode)) {
+        return std::nullopt;
+    }
+    auto device = find_block_device(st.st_rdev, root);
+    if (device) {
+        device->path = path;
+    }
+    return device;
+}
+
+std::vector<BlockDevice> list_block_devices(const MachineRoot& root) {
+    std::vector<BlockDevice> devices;
+    for (const std::string& name : directory_names(fs::path(root.sys) / "class" / "block")) {
+        if (never_a_member(name)) {
+            continue;
+        }
+        auto device = load_block_device(name, root);
+        if (device && device->size > 0) {
+            devices.push_back(std::move(*device));
+        }
+    }
+    return devices;
+}
+
+bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root) {
+    for (const std::string& name : device.holders) {
+        if (name.compare(0, 2, "md") == 0) {
+            return true;
+        }
+        const auto holder = load_block_device(name, root);
+        if (holder && holder->dm_uuid.compare(0, 6, "mpath-") == 0) {
+            return true;
+        }
+    }
+    if (udev_property(device, "DM_MULTIPATH_DEVICE_PATH", root) == "1" ||
+        udev_property(device, "DM_UDEV_DISABLE_OTHER_RULES_FLAG", root) == "1") {
+        return true;
+    }
+    const std::string type = udev_property(device, "ID_FS_TYPE", root);
+    return type == "mpath_member" || type == "linux_raid_member" || type == "isw_raid_member" ||
+           type == "ddf_raid_member";
+}
+
+Identity identify(const BlockDevice& device, const MachineRoot& root) {
+    const fs::path disk = block_dir(device.whole, root);
+    Identity id;
+    id.size = device.size;
+    // The kernel's own values come first: they are there in every initramfs, and
+    // identity must not change with what happens to be installed.
+    id.wwn = first_of({attribute(disk / "wwid"), attribute(disk / "device" / "wwid"),
+                       udev_property(device, "ID_WWN", root)});
+    id.serial = first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
+                          scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
+                          attribute(disk / "md" / "uuid"),
+                          udev_property(device, "ID_SERIAL_SHORT", root)});
+    if (device.is_partition) {
+        id.partuuid = first_of({udev_property(device, "ID_PART_ENTRY_UUID", root),
+                                partuuid_from_table(device, root)});
+    }
+    return id;
+}
+
+Identity identify_path(const std::string& path, const MachineRoot& root) {
+    if (const auto device = block_device_of(path, root)) {
+        return identify(*device, root);
+    }
+    Identity id;
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+        id.size = static_cast<std::uint64_t>(st.st_size) / 512;
+    }
+    return id;
+}
+
+std::vector<std::string> users_of(const std::string& path, const MachineRoot& root) {
+    std::vector<std::string> users;
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) {
+        return users;
+    }
+    if (S_ISREG(st.st_mode)) {
+        add_loops(st, root, users);
+    } else if (const auto device = block_device_of(path, root)) {
+        add_device_users(*device, root, users);
+        add_partition_users(*device, root, users);
+    }
+    return users;
+}
+
+bool file_lies_on(const std::string& path, const BlockDevice& device, const MachineRoot& root) {
+    struct stat st {};
+    fs::path existing = path;
+    while (::stat(existing.c_str(), &st) != 0) {
+        if (!existing.has_parent_path() || existing == existing.parent_path()) {
+            existing = ".";
+            if (::stat(existing.c_str(), &st) != 0) {
+                return false;
+            }
+            break;
+        }
+        existing = existing.parent_path();
+    }
+    const auto below = find_block_device(st.st_dev, root);
+    if (!below) {
+        return false;
+    }
+    std::set<std::string> stack;
+    collect_stack(below->name, root, stack);
+    for (const std::string& name : stack) {
+        const auto part = load_block_device(name, root);
+        if (name == device.name || (part && part->whole == device.name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+std::string udev_property(const BlockDevice& device, const std::string& key,
+                          const MachineRoot& root) {
+    std::ifstream in(root.udev_db + "/b" + devno_text(device.devno));
+    const std::string prefix = "E:" + key + "=";
+    for (std::string line; std::getline(in, line);) {
+        if (line.compare(0, prefix.size(), prefix) == 0) {
+            return line.substr(prefix.size());
+        }
+    }
+    return {};
+}
+
+}  // namespace remap
