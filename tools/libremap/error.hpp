@@ -10,10 +10,10 @@ namespace remap {
 /// Exit codes of remapsetup and remap-dump; remap-fsck translates them to fsck(8)'s.
 enum class Exit : int {
     ok = 0,
-    damage = 1,         ///< done, but damage was seen, or some sets are not open
-    unrecognised = 2,   ///< not ours, the wrong pair, or damaged beyond use
-    operational = 8,    ///< I/O error, busy, newer format
-    usage = 16,         ///< wrong use, or refused without --yes or --force
+    damage = 1,        ///< done, but damage was seen, or some sets are not open
+    unrecognised = 2,  ///< not ours, the wrong pair, or damaged beyond use
+    operational = 8,   ///< I/O error, busy, newer format
+    usage = 16,        ///< wrong use, or refused without --yes or --force
 };
 
 /// What went wrong, for the user, with the exit code that fits. The text names the device, the

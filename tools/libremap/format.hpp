@@ -212,6 +212,10 @@ using TableBlockBytes = std::array<std::uint8_t, REMAP_TABLE_BLOCK_SIZE>;
 /// `sb_sector` and the lists. Throws Error if a list or a text is longer than the format allows.
 SuperblockBytes encode_superblock(const Superblock& superblock, unsigned int copy);
 
+/// The same superblock as copy `copy` at `sector`: unlike decoding and encoding, this keeps bytes
+/// that a compatible newer writer may have put into reserved places.
+void relocate_superblock(SuperblockBytes& bytes, unsigned int copy, std::uint64_t sector);
+
 /// Decodes and verifies 4096 bytes that were read at `sector`: magic, checksum, version, role,
 /// position, bounds of every number.
 Decoded<Superblock> decode_superblock(ConstBytes bytes, std::uint64_t sector);
@@ -230,9 +234,11 @@ Decoded<Label> decode_label(ConstBytes bytes, std::uint64_t sector);
 LabelBytes encode_filler(const Filler& filler, std::uint64_t sector);
 Decoded<Filler> decode_filler(ConstBytes bytes, std::uint64_t sector);
 
-/// The label that belongs on the main of this set, as `head` of either lists it; for label and
-/// filler alike. Generation, epoch and state are those of the superblock.
+/// The label that belongs on the main of this set: generation, epoch and state are those of the
+/// superblock. Throws Error if the superblock names no main.
 Label make_label(const Superblock& superblock);
+
+/// The filler that belongs on the main of this set. Throws as make_label.
 Filler make_filler(const Superblock& superblock);
 
 /// Bytes of one table block. `entries` holds up to 252 entries, the rest are free; in_use is
@@ -247,6 +253,9 @@ Decoded<TableHeader> decode_table_header(ConstBytes bytes, std::uint32_t seed, s
 
 /// Entry `i` (0 to 251) of a table block's 4096 bytes.
 Entry table_entry(ConstBytes bytes, unsigned int i);
+
+/// All 252 entries of a table block's 4096 bytes.
+void table_entries(ConstBytes bytes, std::span<Entry, REMAP_ENTRIES_PER_BLOCK> to);
 
 /// What is wrong with the entry of slot `slot`, if anything: state, block number, free but not
 /// zero, reserved slot in use.

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "identity.hpp"
+#include "libremap/identity.hpp"
 
 #include <blkid/blkid.h>
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -43,7 +39,9 @@ std::string trimmed(const std::string& text) {
     return {first, last};
 }
 
-std::string attribute(const fs::path& path) { return trimmed(read_file(path)); }
+std::string attribute(const fs::path& path) {
+    return trimmed(read_file(path));
+}
 
 /// A decimal number, 0 for anything else.
 std::uint64_t number(const std::string& text) {
@@ -374,13 +372,13 @@ Identity identify(const BlockDevice& device, const MachineRoot& root) {
     // identity must not change with what happens to be installed.
     id.wwn = first_of({attribute(disk / "wwid"), attribute(disk / "device" / "wwid"),
                        udev_property(device, "ID_WWN", root)});
-    id.serial = first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
-                          scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
-                          attribute(disk / "md" / "uuid"),
-                          udev_property(device, "ID_SERIAL_SHORT", root)});
+    id.serial =
+        first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
+                  scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
+                  attribute(disk / "md" / "uuid"), udev_property(device, "ID_SERIAL_SHORT", root)});
     if (device.is_partition) {
-        id.partuuid = first_of({udev_property(device, "ID_PART_ENTRY_UUID", root),
-                                partuuid_from_table(device, root)});
+        id.partuuid = first_of(
+            {udev_property(device, "ID_PART_ENTRY_UUID", root), partuuid_from_table(device, root)});
     }
     return id;
 }

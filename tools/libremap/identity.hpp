@@ -2,8 +2,7 @@
 //
 // Who a block device is and who uses it, as sysfs, the udev database and
 // /proc tell.  Everything here only reads.
-#ifndef LIBREMAP_IDENTITY_HPP
-#define LIBREMAP_IDENTITY_HPP
+#pragma once
 
 #include <sys/types.h>
 
@@ -46,11 +45,11 @@ struct BlockDevice {
     std::string name;  ///< kernel name, "sda1"
     std::string path;  ///< device node
     dev_t devno = 0;
-    std::uint64_t size = 0;           ///< sectors
-    std::uint32_t logical_block = 0;  ///< bytes
-    std::string whole;                ///< kernel name of the whole disk; itself if not a partition
-    std::string dm_name;              ///< device-mapper name, if it is one
-    std::string dm_uuid;              ///< device-mapper UUID, if it is one
+    std::uint64_t size = 0;            ///< sectors
+    std::uint32_t logical_block = 0;   ///< bytes
+    std::string whole;                 ///< kernel name of the whole disk; itself if not a partition
+    std::string dm_name;               ///< device-mapper name, if it is one
+    std::string dm_uuid;               ///< device-mapper UUID, if it is one
     std::vector<std::string> holders;  ///< kernel names of what is stacked on it
     bool is_partition = false;
     bool read_only = false;
@@ -92,5 +91,3 @@ std::string udev_property(const BlockDevice& device, const std::string& key,
                           const MachineRoot& root = {});
 
 }  // namespace remap
-
-#endif  // LIBREMAP_IDENTITY_HPP

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -101,8 +100,8 @@ class FaultIo : public StackedIo {
     /// Writes that touch one of these sectors fail with EIO; sectors before it are written.
     std::set<std::uint64_t> bad_writes;
     bool fail_flush = false;
-    /// After this many writes the power is off: that write puts down only its first `torn_sectors`
-    /// sectors, and it and everything after it throws PowerCut. Negative: never.
+    /// After this many writes the power is off: the next write puts down only its first
+    /// `torn_sectors` sectors, and it and everything else throws PowerCut. Negative: never.
     std::int64_t power_cut_after = -1;
     std::uint64_t torn_sectors = 0;
 
@@ -110,7 +109,7 @@ class FaultIo : public StackedIo {
     struct PowerCut {};
 
   private:
-    bool touches(const std::set<std::uint64_t>& bad, std::uint64_t sector, std::size_t bytes) const;
+    bool off_ = false;
 };
 
 }  // namespace remap

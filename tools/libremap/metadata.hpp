@@ -28,6 +28,7 @@ struct SuperblockCopy {
     int error = 0;  ///< errno, when unreadable
     /// The contents, if the checksum was right.
     std::optional<Superblock> value;
+    SuperblockBytes bytes{};  ///< as read; undefined when unreadable
 };
 
 /// All superblock copies of a device and what follows from them.
@@ -41,6 +42,9 @@ struct SuperblockScan {
     std::optional<Superblock> winner;
     /// Valid copies of two sets, or of two lives of one set: nothing is opened.
     bool ambiguous = false;
+    /// When ambiguous: the newest superblock of the one set that has a quorum of copies. Those of
+    /// other sets have the verdict `foreign`.
+    std::optional<Superblock> majority;
     /// Two valid copies of the highest generation differ.
     bool conflict = false;
     /// At least one copy is of a newer format.
@@ -51,6 +55,7 @@ struct SuperblockScan {
     /// all others one update older.
     bool interrupted = false;
     std::uint64_t highest_generation = 0;
+    int winner_index = -1;  ///< in `copies`, of one copy that holds `winner` or `majority`
 
     /// Copies at recorded places with this verdict.
     unsigned int count(Verdict verdict) const;
@@ -116,6 +121,7 @@ struct Table {
     std::vector<TableProblem> problems;      ///< live copies that are not current
     std::vector<std::uint64_t> lost;         ///< blocks without a winner, ascending
     std::vector<std::uint64_t> conflicts;    ///< those of `lost` whose newest copies differ
+    std::vector<std::uint64_t> miscounted;   ///< blocks whose header counts its entries wrongly
     std::uint64_t highest_generation = 0;
 
     bool is_lost(std::uint64_t index) const;

@@ -38,7 +38,9 @@ int hex_value(char digit) {
     return -1;
 }
 
-bool dash_at(std::size_t index) { return index == 8 || index == 13 || index == 18 || index == 23; }
+bool dash_at(std::size_t index) {
+    return index == 8 || index == 13 || index == 18 || index == 23;
+}
 
 }  // namespace
 
@@ -86,7 +88,9 @@ std::string Uuid::str() const {
     return text;
 }
 
-std::ostream& operator<<(std::ostream& out, const Uuid& uuid) { return out << uuid.str(); }
+std::ostream& operator<<(std::ostream& out, const Uuid& uuid) {
+    return out << uuid.str();
+}
 
 std::uint64_t random_u64() {
     std::uint64_t value = 0;
