@@ -1,0 +1,1624 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Metadata of dm-remap, see dm-remap-metadata.h and docs/format.md.
+ *
+ * The table is held in memory as it lies on disk, as far as it is
+ * initialised, and a change is staged there first.  A block that
+ * differs from what is known to be durable on every live copy carries the
+ * mark REMAP_DIRTY and is part of the next commit.
+ */
+#include <linux/bio.h>
+#include <linux/crc32.h>
+#include <linux/device-mapper.h>
+#include <linux/highmem.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/timekeeping.h>
+#include <linux/uuid.h>
+#include <linux/vmalloc.h>
+#include <linux/xarray.h>
+
+#include "compat.h"
+#include "dm-remap-metadata.h"
+
+#define DM_MSG_PREFIX "remap"
+
+#define REMAP_DIRTY		XA_MARK_0
+
+/* The table is read in pieces of 1 MiB. */
+#define REMAP_READ_BLOCKS	256
+
+/* New table blocks: a quarter more, within these bounds. */
+#define REMAP_EXTEND_MIN	16
+#define REMAP_EXTEND_MAX	256
+
+/* A commit this long after the epoch was raised raises it again. */
+#define REMAP_EPOCH_LIFE	(3600UL * HZ)
+
+/* The largest thing read or written through io_buf: superblock, label's block. */
+#define REMAP_IO_SIZE		4096
+
+/* What differs between superblock copies lies before this. */
+#define REMAP_SB_IDENTITY_END	offsetof(struct remap_superblock, epoch)
+
+struct remap_reserved {
+	u64 first, end;			/* slots that overlap a superblock copy */
+};
+
+struct remap_md {
+	char name[BDEVNAME_SIZE + 64];
+	struct block_device *main;
+	struct block_device *spare;
+
+	struct remap_superblock *sb;	/* as last read or written */
+	void *io_buf;			/* REMAP_IO_SIZE bytes, for synchronous I/O */
+	u32 seed;			/* CRC of set UUID and nonce */
+	u64 generation;			/* highest in use anywhere */
+	u32 label_epoch;		/* highest seen or written on the main */
+	unsigned long raised;		/* jiffies */
+
+	unsigned int block_shift;	/* log2 of bytes */
+	unsigned int sectors_shift;	/* log2 of sectors of a block */
+	u64 nr_blocks;
+	unsigned int nr_copies;
+	unsigned int live;		/* bit n: table copy n */
+	u64 table_start[REMAP_MAX_TABLE_COPIES];
+	u64 table_blocks;		/* that fit, of each copy */
+	u64 table_length;		/* initialised */
+	u64 nr_slots;
+	u64 nr_reserved;
+	sector_t data_start;
+	struct remap_reserved reserved[REMAP_SB_COPIES];
+
+	struct xarray table;		/* index -> struct remap_table_block */
+	u32 next_seq;
+	u64 cursor;			/* slot to look for a free one from */
+	u32 group;			/* slots of a physical block of the spare */
+	u64 last_block;			/* of the last allocation */
+	u64 last_slot;
+
+	u64 nr_mapped, nr_lost, nr_bad, nr_hidden;
+	bool read_only;
+	bool sb_degraded;
+};
+
+/*----------------------------------------------------------------*/
+
+int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
+		  void *buf, unsigned int bytes)
+{
+	struct bio_vec bvec;
+	struct bio bio;
+	int r;
+
+	bio_init(&bio, bdev, &bvec, 1, opf | REQ_SYNC);
+	bio.bi_iter.bi_sector = sector;
+	__bio_add_page(&bio, virt_to_page(buf), bytes, offset_in_page(buf));
+	r = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	return r;
+}
+
+/* Read @blocks table blocks into vmalloc()ed memory. */
+static int remap_read_bulk(struct block_device *bdev, sector_t sector, void *buf,
+			   unsigned int blocks)
+{
+	struct bio *bio = bio_alloc(bdev, blocks, REQ_OP_READ | REQ_SYNC, GFP_KERNEL);
+	size_t bytes = (size_t)blocks * REMAP_TABLE_BLOCK_SIZE, at;
+	int r;
+
+	bio->bi_iter.bi_sector = sector;
+	for (at = 0; at < bytes; at += REMAP_TABLE_BLOCK_SIZE)
+		__bio_add_page(bio, vmalloc_to_page(buf + at), REMAP_TABLE_BLOCK_SIZE,
+			       offset_in_page(buf + at));
+	r = submit_bio_wait(bio);
+	bio_put(bio);
+	invalidate_kernel_vmap_range(buf, bytes);
+	return r;
+}
+
+/* zlib's crc32(), continued from @prev. */
+static u32 remap_crc(u32 prev, const void *p, size_t n)
+{
+	return ~crc32_le(~prev, p, n);
+}
+
+static u32 remap_seed(const u8 *set_uuid, __le64 nonce)
+{
+	return remap_crc(remap_crc(0, set_uuid, REMAP_UUID_SIZE), &nonce, sizeof(nonce));
+}
+
+/* CRC of a structure of @n bytes whose crc field is at @at. */
+static u32 remap_struct_crc(u32 seed, const void *p, size_t n, size_t at)
+{
+	static const __le32 zero;
+	u32 crc = remap_crc(seed, p, at);
+
+	crc = remap_crc(crc, &zero, sizeof(zero));
+	at += sizeof(zero);
+	return remap_crc(crc, p + at, n - at);
+}
+
+static bool remap_head_valid(const struct remap_head *head, size_t size, u32 seed)
+{
+	return !memcmp(head->magic, REMAP_MAGIC, REMAP_MAGIC_SIZE) &&
+		le32_to_cpu(head->crc) ==
+			remap_struct_crc(seed, head, size, offsetof(struct remap_head, crc));
+}
+
+static void remap_head_seal(struct remap_head *head, size_t size, u32 seed)
+{
+	head->crc = cpu_to_le32(remap_struct_crc(seed, head, size,
+						 offsetof(struct remap_head, crc)));
+}
+
+/*----------------------------------------------------------------
+ * Superblocks: reading
+ *--------------------------------------------------------------*/
+
+struct remap_sb_scan {
+	struct remap_superblock *best;
+	unsigned int nr_valid;		/* copies as new as @best */
+	bool newer_version;
+	bool conflict;			/* equal generation, other content */
+	bool other_group;
+};
+
+/* Equal but for crc, copy and position? */
+static bool remap_sb_same(const struct remap_superblock *a, const struct remap_superblock *b)
+{
+	struct remap_head x = a->head, y = b->head;
+
+	x.crc = y.crc;
+	x.copy = y.copy;
+	x.position = y.position;
+	return !memcmp(&x, &y, sizeof(x)) &&
+		!memcmp((const u8 *)a + REMAP_SB_IDENTITY_END,
+			(const u8 *)b + REMAP_SB_IDENTITY_END,
+			sizeof(*a) - REMAP_SB_IDENTITY_END);
+}
+
+static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int copy,
+			  struct remap_sb_scan *scan)
+{
+	struct remap_superblock *sb = md->io_buf;
+	const struct remap_head *head = &sb->head;
+	u64 gen, best;
+	int r;
+
+	if (sector + REMAP_SB_SECTORS > bdev_nr_sectors(md->spare))
+		return;
+
+	r = remap_io_sync(md->spare, REQ_OP_READ, sector, sb, REMAP_SB_SIZE);
+	if (r) {
+		DMWARN("%s: spare: superblock copy %u at sector %llu: read error %d",
+		       md->name, copy, (unsigned long long)sector, r);
+		return;
+	}
+	if (memcmp(head->magic, REMAP_MAGIC, REMAP_MAGIC_SIZE))
+		return;
+	if (le32_to_cpu(head->version) != REMAP_VERSION) {
+		DMERR("%s: spare: superblock copy %u at sector %llu: version %u, expected %u",
+		      md->name, copy, (unsigned long long)sector,
+		      le32_to_cpu(head->version), REMAP_VERSION);
+		scan->newer_version = true;
+		return;
+	}
+	if (!remap_head_valid(head, REMAP_SB_SIZE, remap_seed(head->set_uuid, head->nonce))) {
+		DMWARN("%s: spare: superblock copy %u at sector %llu: bad checksum",
+		       md->name, copy, (unsigned long long)sector);
+		return;
+	}
+	if (head->role != REMAP_ROLE_SPARE || head->copy != copy ||
+	    le64_to_cpu(head->position) != sector) {
+		DMWARN("%s: spare: superblock at sector %llu says role %u, copy %u, sector %llu; expected copy %u",
+		       md->name, (unsigned long long)sector, head->role, head->copy,
+		       (unsigned long long)le64_to_cpu(head->position), copy);
+		return;
+	}
+
+	if (!scan->nr_valid)
+		goto take;
+	if (memcmp(head->set_uuid, scan->best->head.set_uuid, REMAP_UUID_SIZE) ||
+	    head->nonce != scan->best->head.nonce) {
+		DMERR("%s: spare: superblock copy %u at sector %llu is of another set, %pUb beside %pUb",
+		      md->name, copy, (unsigned long long)sector, head->set_uuid,
+		      scan->best->head.set_uuid);
+		scan->other_group = true;
+		return;
+	}
+	gen = le64_to_cpu(head->generation);
+	best = le64_to_cpu(scan->best->head.generation);
+	if (gen < best)
+		return;
+	if (gen == best) {
+		if (remap_sb_same(sb, scan->best)) {
+			scan->nr_valid++;
+		} else {
+			DMERR("%s: spare: superblock copies differ at generation %#llx",
+			      md->name, (unsigned long long)gen);
+			scan->conflict = true;
+		}
+		return;
+	}
+take:
+	/* A conflict between older copies does not matter any more. */
+	scan->conflict = false;
+	scan->nr_valid = 1;
+	memcpy(scan->best, sb, sizeof(*sb));
+}
+
+/* Was @sector already looked at as the place of @copy that size alone gives? */
+static bool remap_sb_scanned(struct remap_md *md, sector_t sector, unsigned int copy)
+{
+	return remap_sb_place(bdev_nr_sectors(md->spare), copy) == sector;
+}
+
+static void remap_scan_spare(struct remap_md *md, struct remap_sb_scan *scan)
+{
+	u64 recorded[REMAP_SB_COPIES];
+	unsigned int i;
+
+	for (i = 0; i < REMAP_SB_COPIES; i++)
+		remap_scan_sb(md, remap_sb_place(bdev_nr_sectors(md->spare), i), i, scan);
+	if (!scan->nr_valid)
+		return;
+
+	/* The device may have had another size when it was formatted. */
+	for (i = 0; i < REMAP_SB_COPIES; i++)
+		recorded[i] = le64_to_cpu(scan->best->sb_sector[i]);
+	for (i = 0; i < REMAP_SB_COPIES; i++)
+		if (recorded[i] < bdev_nr_sectors(md->spare) &&
+		    !remap_sb_scanned(md, recorded[i], i))
+			remap_scan_sb(md, recorded[i], i, scan);
+}
+
+/* Says what the device given as spare is instead, for the message. */
+static char *remap_what_is_it(struct remap_md *md)
+{
+	struct remap_label *label = md->io_buf;
+
+	if (!remap_io_sync(md->spare, REQ_OP_READ, 0, label,
+			   bdev_logical_block_size(md->spare)) &&
+	    !memcmp(label->head.magic, REMAP_MAGIC, REMAP_MAGIC_SIZE) &&
+	    label->head.role == REMAP_ROLE_MAIN) {
+		DMERR("%s: the device given as spare is the main of set %pUb (swapped?)",
+		      md->name, label->head.set_uuid);
+		return "Device given as spare is the main of a set: swapped?";
+	}
+	DMERR("%s: no superblock of dm-remap on the spare", md->name);
+	return "No valid superblock on the spare";
+}
+
+static const struct remap_member *remap_find_member(const struct remap_superblock *sb,
+						    const u8 *uuid)
+{
+	unsigned int i;
+
+	for (i = 0; i < sb->nr_members; i++)
+		if (!memcmp(sb->members[i].uuid, uuid, REMAP_UUID_SIZE))
+			return &sb->members[i];
+	return NULL;
+}
+
+static bool remap_ranges_overlap(u64 a, u64 alen, u64 b, u64 blen)
+{
+	return a < b + blen && b < a + alen;
+}
+
+/* Both in sectors; neither sum can wrap once this is true. */
+static bool remap_range_fits(u64 start, u64 len, u64 size)
+{
+	return start <= size && len <= size - start;
+}
+
+static bool remap_block_hidden(const struct remap_superblock *sb, u64 block)
+{
+	unsigned int i;
+
+	for (i = 0; i < sb->nr_hidden; i++)
+		if (block - le64_to_cpu(sb->hidden[i].start) < le32_to_cpu(sb->hidden[i].count))
+			return true;
+	return false;
+}
+
+static char *remap_check_hidden(struct remap_md *md, const struct remap_superblock *sb)
+{
+	u64 end = 0, total = 0;
+	unsigned int i;
+
+	for (i = 0; i < sb->nr_hidden; i++) {
+		u64 start = le64_to_cpu(sb->hidden[i].start);
+		u32 count = le32_to_cpu(sb->hidden[i].count);
+
+		if (!count || start < end || !remap_range_fits(start, count, md->nr_blocks))
+			return "Superblock: bad list of hidden blocks";
+		end = start + count;
+		total += count;
+	}
+	/* Each of them was given a slot. */
+	if (total > md->nr_slots)
+		return "Superblock: more hidden blocks than slots";
+	md->nr_hidden = total;
+
+	for (i = 0; i < sb->nr_labels; i++) {
+		u64 sector = le64_to_cpu(sb->label_sector[i]);
+
+		/* Labels are written: never where the payload's data may be. */
+		if (sector & ((1U << md->sectors_shift) - 1) ||
+		    !remap_block_hidden(sb, sector >> md->sectors_shift))
+			return "Superblock: bad label place";
+	}
+	return NULL;
+}
+
+/* Slots that overlap superblock copies are never used. */
+static void remap_note_reserved(struct remap_md *md, const struct remap_superblock *sb)
+{
+	unsigned int i;
+
+	md->nr_reserved = 0;
+	for (i = 0; i < REMAP_SB_COPIES; i++) {
+		u64 start = le64_to_cpu(sb->sb_sector[i]);
+		u64 end = start + REMAP_SB_SECTORS;
+		struct remap_reserved *res = &md->reserved[i];
+
+		res->first = 0;
+		res->end = 0;
+		if (end <= md->data_start)
+			continue;
+		start = max_t(u64, start, md->data_start) - md->data_start;
+		res->first = min(start >> md->sectors_shift, md->nr_slots);
+		end = end - md->data_start + (1U << md->sectors_shift) - 1;
+		res->end = min(end >> md->sectors_shift, md->nr_slots);
+		md->nr_reserved += res->end - res->first;
+	}
+}
+
+static char *remap_check_segment(struct remap_md *md, const struct remap_superblock *sb)
+{
+	const struct remap_segment *seg = &sb->segments[0];
+	u64 size = bdev_nr_sectors(md->spare);
+	u64 data_len, table_len;
+	unsigned int i, j;
+
+	if (seg->member >= sb->nr_members ||
+	    memcmp(sb->members[seg->member].uuid, sb->head.member_uuid, REMAP_UUID_SIZE))
+		return "Superblock: segment is not on this member";
+	if (seg->nr_copies < REMAP_MIN_TABLE_COPIES || seg->nr_copies > REMAP_MAX_TABLE_COPIES)
+		return "Superblock: bad number of table copies";
+	md->nr_copies = seg->nr_copies;
+	md->live = sb->live_copies;
+	if (!md->live || md->live >> md->nr_copies)
+		return "Superblock: bad set of live table copies";
+
+	md->nr_slots = le64_to_cpu(seg->nr_slots);
+	if (le64_to_cpu(seg->first_slot) || !md->nr_slots || md->nr_slots > REMAP_MAX_SLOTS)
+		return "Superblock: bad range of slots";
+	md->table_blocks = DIV_ROUND_UP_ULL(md->nr_slots, REMAP_ENTRIES_PER_BLOCK);
+	md->table_length = le64_to_cpu(sb->table_length);
+	if (!md->table_length || md->table_length > md->table_blocks)
+		return "Superblock: bad length of the table";
+
+	md->data_start = le64_to_cpu(seg->data_start);
+	data_len = md->nr_slots << md->sectors_shift;
+	table_len = md->table_blocks * REMAP_TABLE_BLOCK_SECTORS;
+	if (md->data_start & (REMAP_TABLE_BLOCK_SECTORS - 1) ||
+	    !remap_range_fits(md->data_start, data_len, size))
+		return "Superblock: data area does not lie on the spare";
+
+	for (i = 0; i < md->nr_copies; i++) {
+		u64 start = le64_to_cpu(seg->table_start[i]);
+
+		if (start & (REMAP_TABLE_BLOCK_SECTORS - 1) ||
+		    !remap_range_fits(start, table_len, size) ||
+		    remap_ranges_overlap(start, table_len, md->data_start, data_len))
+			return "Superblock: table does not lie on the spare";
+		for (j = 0; j < i; j++)
+			if (remap_ranges_overlap(start, table_len, md->table_start[j], table_len))
+				return "Superblock: table copies overlap";
+		md->table_start[i] = start;
+	}
+
+	for (i = 0; i < REMAP_SB_COPIES; i++) {
+		u64 start = le64_to_cpu(sb->sb_sector[i]);
+
+		if (start & (REMAP_SB_SECTORS - 1))
+			return "Superblock: bad place of a copy";
+		for (j = 0; j < i; j++)
+			if (start == le64_to_cpu(sb->sb_sector[j]))
+				return "Superblock: two copies in one place";
+		for (j = 0; j < md->nr_copies; j++)
+			if (remap_ranges_overlap(start, REMAP_SB_SECTORS,
+						 md->table_start[j], table_len))
+				return "Superblock: a copy lies in the table";
+	}
+	remap_note_reserved(md, sb);
+	return NULL;
+}
+
+/* NULL, or why this superblock cannot be used.  Fills the geometry in @md. */
+static char *remap_check_sb(struct remap_md *md, const struct remap_superblock *sb)
+{
+	const struct remap_member *main, *spare;
+	u64 main_size = le64_to_cpu(sb->main_size);
+	char *reason;
+
+	if (le64_to_cpu(sb->head.incompat) & ~REMAP_INCOMPAT_KNOWN)
+		return "Superblock: unknown incompatible feature";
+	if (le64_to_cpu(sb->head.ro_compat) & ~REMAP_RO_COMPAT_KNOWN)
+		md->read_only = true;
+	if (le32_to_cpu(sb->head.flags) & ~REMAP_FLAGS_KNOWN)
+		return "Superblock: unknown flag";
+	if (le32_to_cpu(sb->head.flags) & REMAP_FLAG_READ_ONLY)
+		md->read_only = true;
+	if (sb->head.state != REMAP_STATE_COMPLETE) {
+		DMERR("%s: set %pUb is in state %u, expected complete (%u): finish with remap-fsck --main",
+		      md->name, sb->head.set_uuid, sb->head.state, REMAP_STATE_COMPLETE);
+		return "Set is not complete";
+	}
+	if (sb->head.block_shift != 9 && sb->head.block_shift != 12)
+		return "Superblock: bad block size";
+	md->block_shift = sb->head.block_shift;
+	md->sectors_shift = md->block_shift - SECTOR_SHIFT;
+
+	if (sb->nr_members < 2 || sb->nr_members > REMAP_MAX_MEMBERS ||
+	    sb->nr_segments != 1 || sb->nr_hidden > REMAP_MAX_HIDDEN ||
+	    sb->nr_labels > REMAP_MAX_LABELS)
+		return "Superblock: bad counts";
+	main = remap_find_member(sb, sb->head.partner_uuid);
+	spare = remap_find_member(sb, sb->head.member_uuid);
+	if (!main || !spare || main->role != REMAP_ROLE_MAIN || spare->role != REMAP_ROLE_SPARE)
+		return "Superblock: members do not name each other";
+	if (le32_to_cpu(sb->label_epoch) > le32_to_cpu(sb->epoch))
+		return "Superblock: label epoch above epoch";
+
+	if (!main_size || main_size & ((1U << md->sectors_shift) - 1))
+		return "Superblock: bad size of the main";
+	md->nr_blocks = main_size >> md->sectors_shift;
+	if (md->nr_blocks > REMAP_MAX_MAIN_BLOCKS)
+		return "Superblock: bad size of the main";
+	if (bdev_nr_sectors(md->main) < main_size) {
+		DMERR("%s: main has %llu sectors, expected at least %llu", md->name,
+		      (unsigned long long)bdev_nr_sectors(md->main),
+		      (unsigned long long)main_size);
+		return "Main is shorter than recorded";
+	}
+	if (bdev_logical_block_size(md->main) > 1U << md->block_shift ||
+	    bdev_logical_block_size(md->spare) > 1U << md->block_shift)
+		return "A member's logical block size is larger than the set's";
+
+	reason = remap_check_segment(md, sb);
+	if (!reason)
+		reason = remap_check_hidden(md, sb);
+	return reason;
+}
+
+/*----------------------------------------------------------------
+ * Labels
+ *--------------------------------------------------------------*/
+
+static bool remap_is_bare(const struct remap_md *md)
+{
+	return le32_to_cpu(md->sb->head.flags) & REMAP_FLAG_BARE;
+}
+
+static bool remap_label_frozen(const struct remap_md *md)
+{
+	return le32_to_cpu(md->sb->head.flags) & REMAP_FLAG_LABEL_FROZEN;
+}
+
+enum remap_label_verdict {
+	REMAP_LABEL_NONE,	/* not readable or no valid label of ours */
+	REMAP_LABEL_OURS,
+	REMAP_LABEL_STRANGER,	/* valid, of another set or another member */
+};
+
+static enum remap_label_verdict remap_read_label(struct remap_md *md, unsigned int i,
+						 u32 *epoch)
+{
+	const struct remap_superblock *sb = md->sb;
+	u64 sector = le64_to_cpu(sb->label_sector[i]);
+	const struct remap_label *label = md->io_buf;
+	const struct remap_head *head = &label->head;
+
+	if (remap_io_sync(md->main, REQ_OP_READ, sector, md->io_buf, 1U << md->block_shift))
+		return REMAP_LABEL_NONE;
+	if (memcmp(head->magic, REMAP_MAGIC, REMAP_MAGIC_SIZE) ||
+	    head->role != REMAP_ROLE_MAIN ||
+	    !remap_head_valid(head, REMAP_LABEL_SIZE, remap_seed(head->set_uuid, head->nonce)))
+		return REMAP_LABEL_NONE;
+	if (memcmp(head->set_uuid, sb->head.set_uuid, REMAP_UUID_SIZE) ||
+	    head->nonce != sb->head.nonce ||
+	    memcmp(head->member_uuid, sb->head.partner_uuid, REMAP_UUID_SIZE) ||
+	    memcmp(head->partner_uuid, sb->head.member_uuid, REMAP_UUID_SIZE)) {
+		DMERR("%s: main: label at sector %llu names set %pUb, spare %pUb; expected set %pUb, spare %pUb",
+		      md->name, (unsigned long long)sector, head->set_uuid, head->partner_uuid,
+		      sb->head.set_uuid, sb->head.member_uuid);
+		return REMAP_LABEL_STRANGER;
+	}
+	if (le32_to_cpu(head->version) != REMAP_VERSION ||
+	    head->state != REMAP_STATE_COMPLETE || head->copy != i ||
+	    le64_to_cpu(head->position) != sector)
+		return REMAP_LABEL_NONE;
+
+	*epoch = le32_to_cpu(label->epoch);
+	return REMAP_LABEL_OURS;
+}
+
+/* Is the main the one that the superblock names, and of the same age? */
+static char *remap_check_labels(struct remap_md *md)
+{
+	const struct remap_superblock *sb = md->sb;
+	u32 low = le32_to_cpu(sb->label_epoch), high = le32_to_cpu(sb->epoch);
+	u32 epoch, best = 0;
+	unsigned int i, seen = 0;
+
+	if (remap_is_bare(md))
+		return sb->nr_hidden || sb->nr_labels ? "Superblock: bare set with labels" : NULL;
+	if (!sb->nr_labels)
+		return "Superblock: no label places";
+
+	for (i = 0; i < sb->nr_labels; i++) {
+		switch (remap_read_label(md, i, &epoch)) {
+		case REMAP_LABEL_STRANGER:
+			return "Main belongs to another set or another spare";
+		case REMAP_LABEL_OURS:
+			best = max(best, epoch);
+			seen++;
+			break;
+		case REMAP_LABEL_NONE:
+			break;
+		}
+	}
+	if (!seen) {
+		DMERR("%s: none of the %u label places of the main holds a label of set %pUb",
+		      md->name, sb->nr_labels, sb->head.set_uuid);
+		return "Main carries no label of this set";
+	}
+	if (best > high) {
+		DMERR("%s: main was used at epoch %u, but the spare only knows %u: the spare is an old copy",
+		      md->name, best, high);
+		return "Spare is an old copy of the set's spare";
+	}
+	if (best < low) {
+		DMERR("%s: main carries epoch %u, the spare expects %u to %u: the main is an old copy",
+		      md->name, best, low, high);
+		return "Main is an old copy of the set's main";
+	}
+	md->label_epoch = best;
+	return NULL;
+}
+
+unsigned int remap_md_label_sectors(const struct remap_md *md, sector_t *sectors,
+				    unsigned int max)
+{
+	unsigned int i, nr = min_t(unsigned int, md->sb->nr_labels, max);
+
+	for (i = 0; i < nr; i++)
+		sectors[i] = le64_to_cpu(md->sb->label_sector[i]);
+	return nr;
+}
+
+static void remap_build_label(struct remap_md *md, unsigned int i)
+{
+	const struct remap_superblock *sb = md->sb;
+	struct remap_label *label = md->io_buf;
+
+	memset(md->io_buf, 0, REMAP_IO_SIZE);
+	label->head = sb->head;
+	label->head.role = REMAP_ROLE_MAIN;
+	label->head.copy = i;
+	label->head.flags = 0;
+	label->head.position = sb->label_sector[i];
+	memcpy(label->head.member_uuid, sb->head.partner_uuid, REMAP_UUID_SIZE);
+	memcpy(label->head.partner_uuid, sb->head.member_uuid, REMAP_UUID_SIZE);
+	label->epoch = sb->epoch;
+	label->main_size = sb->main_size;
+	remap_head_seal(&label->head, REMAP_LABEL_SIZE, md->seed);
+}
+
+/* Bring the labels to the superblock's epoch.  Returns how many were written. */
+static unsigned int remap_write_labels(struct remap_md *md)
+{
+	unsigned int i = md->sb->nr_labels, done = 0;
+	int r;
+
+	while (i--) {
+		u64 sector = le64_to_cpu(md->sb->label_sector[i]);
+
+		remap_build_label(md, i);
+		r = remap_io_sync(md->main, REQ_OP_WRITE | REQ_PREFLUSH | REQ_FUA, sector,
+				  md->io_buf, 1U << md->block_shift);
+		if (r)
+			DMWARN("%s: main: label at sector %llu: write error %d", md->name,
+			       (unsigned long long)sector, r);
+		else
+			done++;
+	}
+	return done;
+}
+
+/*----------------------------------------------------------------
+ * Superblocks: writing
+ *--------------------------------------------------------------*/
+
+static u64 remap_next_generation(struct remap_md *md)
+{
+	u64 base = (u64)le32_to_cpu(md->sb->epoch) << 32;
+
+	md->generation = max(md->generation + 1, base);
+	return md->generation;
+}
+
+/*
+ * Write the superblock with a new generation, one copy after the other, each
+ * flushed.  Fewer than a quorum is a failure, and then what the set will say
+ * after a power cut is open: nothing that depends on it may be acknowledged.
+ */
+static int remap_write_sbs(struct remap_md *md)
+{
+	struct remap_superblock *sb = md->sb;
+	unsigned int i, done = 0;
+	int r;
+
+	sb->live_copies = md->live;
+	sb->table_length = cpu_to_le64(md->table_length);
+	sb->updated = cpu_to_le64(ktime_get_real_seconds());
+	sb->head.generation = cpu_to_le64(remap_next_generation(md));
+
+	for (i = 0; i < REMAP_SB_COPIES; i++) {
+		u64 sector = le64_to_cpu(sb->sb_sector[i]);
+
+		sb->head.copy = i;
+		sb->head.position = sb->sb_sector[i];
+		remap_head_seal(&sb->head, REMAP_SB_SIZE, md->seed);
+		if (sector + REMAP_SB_SECTORS > bdev_nr_sectors(md->spare))
+			r = -ENXIO;
+		else
+			r = remap_io_sync(md->spare, REQ_OP_WRITE | REQ_PREFLUSH | REQ_FUA,
+					  sector, sb, REMAP_SB_SIZE);
+		if (r)
+			DMERR("%s: spare: superblock copy %u at sector %llu: write error %d",
+			      md->name, i, (unsigned long long)sector, r);
+		else
+			done++;
+	}
+	md->sb_degraded = done < REMAP_SB_COPIES;
+	if (done >= REMAP_SB_QUORUM)
+		return 0;
+
+	DMERR("%s: spare: only %u of %u superblock copies could be written, %u are needed: metadata is read-only from now on",
+	      md->name, done, REMAP_SB_COPIES, REMAP_SB_QUORUM);
+	md->read_only = true;
+	return -EROFS;
+}
+
+/*
+ * Raise the epoch: spare, then the main's labels, then the spare again, which
+ * notes that the labels have it.  Where a power cut left the spare one ahead,
+ * nothing was written under that epoch and the labels are brought up to it.
+ */
+static int remap_raise_epoch(struct remap_md *md)
+{
+	struct remap_superblock *sb = md->sb;
+	u32 epoch = le32_to_cpu(sb->epoch);
+	int r;
+
+	if (remap_is_bare(md) || remap_label_frozen(md) || md->label_epoch == epoch) {
+		if (epoch == U32_MAX) {
+			DMERR("%s: no epoch left", md->name);
+			return -EROFS;
+		}
+		sb->epoch = cpu_to_le32(epoch + 1);
+		if (!remap_is_bare(md))
+			sb->label_epoch = cpu_to_le32(md->label_epoch);
+		r = remap_write_sbs(md);
+		if (r)
+			return r;
+	}
+	if (!remap_is_bare(md)) {
+		if (remap_write_labels(md)) {
+			md->label_epoch = le32_to_cpu(sb->epoch);
+			sb->label_epoch = sb->epoch;
+			sb->head.flags &= ~cpu_to_le32(REMAP_FLAG_LABEL_FROZEN);
+		} else {
+			DMWARN("%s: main: no label could be written: label is frozen at epoch %u",
+			       md->name, md->label_epoch);
+			sb->head.flags |= cpu_to_le32(REMAP_FLAG_LABEL_FROZEN);
+		}
+		r = remap_write_sbs(md);
+		if (r)
+			return r;
+	}
+	md->raised = jiffies;
+	return 0;
+}
+
+/*----------------------------------------------------------------
+ * Open
+ *--------------------------------------------------------------*/
+
+static int remap_read_sbs(struct remap_md *md, char **reason)
+{
+	struct remap_sb_scan scan = { .best = md->sb };
+
+	md->read_only = false;
+	remap_scan_spare(md, &scan);
+	if (scan.newer_version) {
+		*reason = "Spare has a newer format version";
+		return -EINVAL;
+	}
+	if (!scan.nr_valid) {
+		*reason = remap_what_is_it(md);
+		return -EINVAL;
+	}
+	if (scan.other_group) {
+		*reason = "Spare holds superblocks of two sets: use remap-fsck";
+		return -EINVAL;
+	}
+	if (scan.conflict) {
+		*reason = "Superblock copies contradict each other: use remap-fsck";
+		return -EINVAL;
+	}
+	*reason = remap_check_sb(md, md->sb);
+	if (*reason)
+		return -EINVAL;
+
+	md->seed = remap_seed(md->sb->head.set_uuid, md->sb->head.nonce);
+	md->generation = le64_to_cpu(md->sb->head.generation);
+	md->sb_degraded = scan.nr_valid < REMAP_SB_COPIES;
+	*reason = remap_check_labels(md);
+	return *reason ? -EINVAL : 0;
+}
+
+struct remap_md *remap_md_open(struct block_device *main, struct block_device *spare,
+			       const char *name, char **reason)
+{
+	struct remap_md *md;
+	int r = -ENOMEM;
+
+	*reason = "Out of memory";
+	md = kzalloc(sizeof(*md), GFP_KERNEL);
+	if (!md)
+		return ERR_PTR(r);
+	strscpy(md->name, name, sizeof(md->name));
+	md->main = main;
+	md->spare = spare;
+	xa_init(&md->table);
+	md->sb = kmalloc(REMAP_SB_SIZE, GFP_KERNEL);
+	md->io_buf = kmalloc(REMAP_IO_SIZE, GFP_KERNEL);
+	if (!md->sb || !md->io_buf)
+		goto bad;
+
+	r = remap_read_sbs(md, reason);
+	if (r)
+		goto bad;
+	md->group = max_t(u32, bdev_physical_block_size(spare) >> md->block_shift, 1);
+	return md;
+
+bad:
+	remap_md_close(md);
+	return ERR_PTR(r);
+}
+
+static void remap_drop_table(struct remap_md *md)
+{
+	unsigned long index;
+	void *page;
+
+	xa_for_each(&md->table, index, page)
+		kfree(page);
+	xa_destroy(&md->table);
+}
+
+void remap_md_close(struct remap_md *md)
+{
+	remap_drop_table(md);
+	kfree(md->io_buf);
+	kfree(md->sb);
+	kfree(md);
+}
+
+/*----------------------------------------------------------------
+ * Table: entries
+ *--------------------------------------------------------------*/
+
+static enum remap_entry_state remap_entry_state(const struct remap_entry *e)
+{
+	return (le64_to_cpu(e->lo) >> REMAP_ENTRY_STATE_SHIFT) & 0xff;
+}
+
+static u64 remap_entry_block(const struct remap_entry *e)
+{
+	return le64_to_cpu(e->lo) & REMAP_ENTRY_BLOCK_MASK;
+}
+
+static u32 remap_entry_seq(const struct remap_entry *e)
+{
+	return le64_to_cpu(e->hi) & REMAP_ENTRY_SEQ_MASK;
+}
+
+static struct remap_entry *remap_entry(struct remap_md *md, u64 slot)
+{
+	struct remap_table_block *tb;
+	u64 index = div_u64(slot, REMAP_ENTRIES_PER_BLOCK);
+
+	tb = xa_load(&md->table, index);
+	return tb ? &tb->entries[slot - index * REMAP_ENTRIES_PER_BLOCK] : NULL;
+}
+
+static bool remap_slot_reserved(const struct remap_md *md, u64 slot)
+{
+	unsigned int i;
+
+	for (i = 0; i < REMAP_SB_COPIES; i++)
+		if (slot >= md->reserved[i].first && slot < md->reserved[i].end)
+			return true;
+	return false;
+}
+
+static bool remap_slot_free(struct remap_md *md, u64 slot)
+{
+	const struct remap_entry *e;
+
+	if (slot >= md->nr_slots || remap_slot_reserved(md, slot))
+		return false;
+	e = remap_entry(md, slot);
+	return e && !e->lo && !e->hi;
+}
+
+static void remap_count(struct remap_md *md, const struct remap_entry *e, int by)
+{
+	switch (remap_entry_state(e)) {
+	case REMAP_ENTRY_MAPPED:
+		md->nr_mapped += by;
+		break;
+	case REMAP_ENTRY_LOST:
+		md->nr_lost += by;
+		break;
+	case REMAP_ENTRY_BAD:
+		md->nr_bad += by;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Put an entry into the table in memory, to be part of the next commit. */
+static void remap_stage(struct remap_md *md, u64 slot, enum remap_entry_state state,
+			u64 block, u32 seq, enum remap_entry_cause cause, int err)
+{
+	u64 index = div_u64(slot, REMAP_ENTRIES_PER_BLOCK);
+	struct remap_table_block *tb = xa_load(&md->table, index);
+	struct remap_entry *e = &tb->entries[slot - index * REMAP_ENTRIES_PER_BLOCK];
+	u16 in_use = le16_to_cpu(tb->in_use);
+	u64 hi = seq & REMAP_ENTRY_SEQ_MASK;
+
+	if (remap_entry_state(e) != REMAP_ENTRY_FREE)
+		in_use--;
+	remap_count(md, e, -1);
+
+	hi |= (u64)(err & 0xff) << REMAP_ENTRY_ERRNO_SHIFT;
+	hi |= (u64)(u32)ktime_get_real_seconds() << REMAP_ENTRY_TIME_SHIFT;
+	e->lo = cpu_to_le64(block | (u64)state << REMAP_ENTRY_STATE_SHIFT |
+			    (u64)cause << REMAP_ENTRY_CAUSE_SHIFT);
+	e->hi = cpu_to_le64(hi);
+	remap_count(md, e, 1);
+	tb->in_use = cpu_to_le16(in_use + 1);
+	xa_set_mark(&md->table, index, REMAP_DIRTY);
+}
+
+void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slot,
+			   enum remap_entry_cause cause, int err)
+{
+	const struct remap_entry *old = NULL;
+	u32 seq = md->next_seq;
+
+	if (old_slot != REMAP_NO_SLOT && old_slot != slot)
+		old = remap_entry(md, old_slot);
+	/* After a wrap of the counter a very old entry could look newer. */
+	if (old && !remap_seq_newer(seq, remap_entry_seq(old)))
+		seq = (remap_entry_seq(old) + 1) & REMAP_ENTRY_SEQ_MASK;
+	else
+		md->next_seq = (seq + 1) & REMAP_ENTRY_SEQ_MASK;
+	remap_stage(md, slot, REMAP_ENTRY_MAPPED, block, seq, cause, err);
+}
+
+void remap_md_stage_bad(struct remap_md *md, u32 slot, int err)
+{
+	const struct remap_entry *e = remap_entry(md, slot);
+
+	remap_stage(md, slot, REMAP_ENTRY_BAD, remap_entry_block(e), remap_entry_seq(e),
+		    REMAP_CAUSE_SLOT, err);
+}
+
+sector_t remap_md_slot_sector(struct remap_md *md, u32 slot)
+{
+	return md->data_start + ((sector_t)slot << md->sectors_shift);
+}
+
+/*----------------------------------------------------------------
+ * Table: writing
+ *--------------------------------------------------------------*/
+
+static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy, u64 index)
+{
+	return md->table_start[copy] + index * REMAP_TABLE_BLOCK_SECTORS;
+}
+
+static int remap_write_table_block(struct remap_md *md, struct remap_table_block *tb,
+				   u64 index, unsigned int copy, blk_opf_t flags)
+{
+	sector_t sector = remap_table_sector(md, copy, index);
+	int r;
+
+	tb->copy = copy;
+	tb->position = cpu_to_le64(sector);
+	tb->crc = cpu_to_le32(remap_struct_crc(md->seed, tb, sizeof(*tb),
+					       offsetof(struct remap_table_block, crc)));
+	r = remap_io_sync(md->spare, REQ_OP_WRITE | REQ_FUA | flags, sector, tb, sizeof(*tb));
+	if (r)
+		DMERR("%s: spare: table copy %u, block %llu at sector %llu: write error %d",
+		      md->name, copy, (unsigned long long)index,
+		      (unsigned long long)sector, r);
+	return r;
+}
+
+/*
+ * Write the table blocks with mark REMAP_DIRTY to every live copy, one copy
+ * after the other, never two at a time: whatever is torn, another copy is
+ * whole.  The first write flushes what the entries point to.  Copies that
+ * fail lose their vote, recorded on the superblocks before anybody relies on
+ * the rest.
+ */
+static int remap_write_dirty(struct remap_md *md)
+{
+	u64 gen = remap_next_generation(md);
+	struct remap_table_block *tb;
+	unsigned int copy, live = md->live, good = 0;
+	unsigned long index;
+	blk_opf_t flags = REQ_PREFLUSH;
+
+	for (copy = 0; copy < md->nr_copies; copy++) {
+		bool failed = false;
+
+		if (!(live & (1U << copy)))
+			continue;
+		xa_for_each_marked(&md->table, index, tb, REMAP_DIRTY) {
+			tb->generation = cpu_to_le64(gen);
+			if (remap_write_table_block(md, tb, index, copy, flags)) {
+				failed = true;
+				break;
+			}
+			/* The flush is done once a write that carried it is. */
+			flags = 0;
+		}
+		if (!failed)
+			good |= 1U << copy;
+	}
+
+	if (!good) {
+		DMERR("%s: spare: no copy of the table could be written: metadata is read-only from now on",
+		      md->name);
+		md->read_only = true;
+		return -EIO;
+	}
+	if (good == live)
+		return 0;
+
+	md->live = good;
+	DMWARN("%s: spare: table copies %#x are dead, %#x are left", md->name, live & ~good, good);
+	return remap_write_sbs(md);
+}
+
+static bool remap_table_dirty(struct remap_md *md)
+{
+	return xa_marked(&md->table, REMAP_DIRTY);
+}
+
+static void remap_clean_table(struct remap_md *md)
+{
+	unsigned long index;
+	void *tb;
+
+	xa_for_each_marked(&md->table, index, tb, REMAP_DIRTY)
+		xa_clear_mark(&md->table, index, REMAP_DIRTY);
+}
+
+int remap_md_commit(struct remap_md *md)
+{
+	int r;
+
+	if (!remap_table_dirty(md))
+		return 0;
+	if (md->read_only)
+		return -EROFS;
+	if (time_after(jiffies, md->raised + REMAP_EPOCH_LIFE)) {
+		r = remap_raise_epoch(md);
+		if (r)
+			return r;
+	}
+	r = remap_write_dirty(md);
+	if (!r)
+		remap_clean_table(md);
+	return r;
+}
+
+int remap_md_activate(struct remap_md *md)
+{
+	int r;
+
+	if (md->read_only)
+		return -EROFS;
+	r = remap_raise_epoch(md);
+	if (!r)
+		r = remap_md_commit(md);
+	if (r)
+		md->read_only = true;
+	return r;
+}
+
+static void remap_init_table_block(struct remap_table_block *tb, u64 index)
+{
+	memset(tb, 0, sizeof(*tb));
+	memcpy(tb->magic, REMAP_TABLE_MAGIC, REMAP_TABLE_MAGIC_SIZE);
+	tb->index = cpu_to_le64(index);
+}
+
+/*
+ * Initialise more of the table: new blocks on every live copy, then the
+ * length on the superblocks, and only then may they be used.
+ */
+static int remap_extend_table(struct remap_md *md)
+{
+	u64 old = md->table_length, gen;
+	u64 add = clamp_t(u64, old / 4, REMAP_EXTEND_MIN, REMAP_EXTEND_MAX);
+	u64 end = min(old + add, md->table_blocks), index;
+	unsigned int copy, live = md->live, good = 0;
+	struct remap_table_block *tb = NULL;
+	int r;
+
+	if (old == md->table_blocks)
+		return -ENOSPC;
+	if (md->read_only)
+		return -EROFS;
+
+	/* Beyond the length nobody looks, so they can be in memory already. */
+	for (index = old; index < end; index++) {
+		if (xa_load(&md->table, index))
+			continue;
+		tb = kmalloc(REMAP_TABLE_BLOCK_SIZE, GFP_NOIO);
+		if (!tb)
+			return -ENOMEM;
+		remap_init_table_block(tb, index);
+		r = xa_err(xa_store(&md->table, index, tb, GFP_NOIO));
+		if (r) {
+			kfree(tb);
+			return r;
+		}
+	}
+
+	gen = remap_next_generation(md);
+	for (copy = 0; copy < md->nr_copies; copy++) {
+		if (!(live & (1U << copy)))
+			continue;
+		for (index = old; index < end; index++) {
+			tb = xa_load(&md->table, index);
+			tb->generation = cpu_to_le64(gen);
+			if (remap_write_table_block(md, tb, index, copy, 0))
+				break;
+		}
+		if (index == end)
+			good |= 1U << copy;
+	}
+	if (!good) {
+		md->read_only = true;
+		return -EIO;
+	}
+	md->live = good;
+	md->table_length = end;
+	r = remap_write_sbs(md);
+	if (r)
+		md->table_length = old;
+	return r;
+}
+
+/*----------------------------------------------------------------
+ * Slots
+ *--------------------------------------------------------------*/
+
+/* Number of @slot's place within its physical block of the spare. */
+static u32 remap_group_offset(const struct remap_md *md, u64 slot)
+{
+	return ((md->data_start >> md->sectors_shift) + slot) & (md->group - 1);
+}
+
+static bool remap_group_free(struct remap_md *md, u64 slot)
+{
+	u32 i;
+
+	for (i = 0; i < md->group; i++)
+		if (!remap_slot_free(md, slot + i))
+			return false;
+	return true;
+}
+
+/* First slot in [@from, @to) that begins a free group, or @to. */
+static u64 remap_find_group(struct remap_md *md, u64 from, u64 to)
+{
+	struct remap_table_block *tb;
+	u64 slot = from, index;
+
+	while (slot < to) {
+		index = div_u64(slot, REMAP_ENTRIES_PER_BLOCK);
+		tb = xa_load(&md->table, index);
+		if (!tb || le16_to_cpu(tb->in_use) == REMAP_ENTRIES_PER_BLOCK) {
+			slot = (index + 1) * REMAP_ENTRIES_PER_BLOCK;
+			continue;
+		}
+		if (!remap_group_offset(md, slot) && remap_group_free(md, slot))
+			return slot;
+		slot++;
+	}
+	return to;
+}
+
+static u64 remap_find_any(struct remap_md *md, u64 to)
+{
+	u64 slot;
+
+	for (slot = 0; slot < to; slot++)
+		if (remap_slot_free(md, slot))
+			return slot;
+	return to;
+}
+
+static u64 remap_slots_initialised(const struct remap_md *md)
+{
+	return min(md->table_length * REMAP_ENTRIES_PER_BLOCK, md->nr_slots);
+}
+
+int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot)
+{
+	u64 end, found, next = md->last_slot + 1;
+	int r;
+
+	if (md->read_only)
+		return -EROFS;
+
+	if (block == md->last_block + 1 && next < remap_slots_initialised(md) &&
+	    remap_group_offset(md, next) && remap_slot_free(md, next)) {
+		found = next;
+		goto out;
+	}
+
+	for (;;) {
+		end = remap_slots_initialised(md);
+		found = remap_find_group(md, md->cursor, end);
+		if (found < end)
+			break;
+		r = remap_extend_table(md);
+		if (!r)
+			continue;
+		if (r != -ENOSPC)
+			return r;
+		found = remap_find_group(md, 0, end);
+		if (found == end)
+			found = remap_find_any(md, end);
+		if (found == end)
+			return -ENOSPC;
+		break;
+	}
+	md->cursor = found + 1;
+out:
+	md->last_block = block;
+	md->last_slot = found;
+	*slot = found;
+	return 0;
+}
+
+/*----------------------------------------------------------------
+ * Table: loading
+ *--------------------------------------------------------------*/
+
+/* What loading collects of an entry, to sort by main block. */
+struct remap_found {
+	u64 block;
+	u32 slot;
+	u32 seq;
+	enum remap_where where;
+};
+
+static bool remap_table_block_valid(struct remap_md *md, const struct remap_table_block *tb,
+				    unsigned int copy, u64 index)
+{
+	return !memcmp(tb->magic, REMAP_TABLE_MAGIC, REMAP_TABLE_MAGIC_SIZE) &&
+		le32_to_cpu(tb->crc) ==
+			remap_struct_crc(md->seed, tb, sizeof(*tb),
+					 offsetof(struct remap_table_block, crc)) &&
+		tb->copy == copy && !tb->segment && le64_to_cpu(tb->index) == index &&
+		le64_to_cpu(tb->position) == remap_table_sector(md, copy, index);
+}
+
+static bool remap_table_block_same(const struct remap_table_block *a,
+				   const struct remap_table_block *b)
+{
+	return a->in_use == b->in_use && !memcmp(a->entries, b->entries, sizeof(a->entries));
+}
+
+/*
+ * Choose among the copies of one table block.  @copies[n] is NULL for a copy
+ * that is dead or could not be read.
+ */
+static int remap_choose_copy(struct remap_md *md, u64 index,
+			     struct remap_table_block **copies)
+{
+	struct remap_table_block *best = NULL, *page;
+	bool equal = true;
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < md->nr_copies; i++) {
+		struct remap_table_block *tb = copies[i];
+
+		if (!(md->live & (1U << i)))
+			continue;
+		if (!tb || !remap_table_block_valid(md, tb, i, index)) {
+			DMWARN("%s: spare: table copy %u, block %llu at sector %llu is %s",
+			       md->name, i, (unsigned long long)index,
+			       (unsigned long long)remap_table_sector(md, i, index),
+			       tb ? "damaged" : "unreadable");
+			equal = false;
+			continue;
+		}
+		if (!best) {
+			best = tb;
+			continue;
+		}
+		if (tb->generation == best->generation) {
+			if (remap_table_block_same(tb, best))
+				continue;
+			DMERR("%s: spare: copies of table block %llu differ at generation %#llx: use remap-fsck",
+			      md->name, (unsigned long long)index,
+			      (unsigned long long)le64_to_cpu(tb->generation));
+			return -EINVAL;
+		}
+		equal = false;
+		if (le64_to_cpu(tb->generation) > le64_to_cpu(best->generation))
+			best = tb;
+	}
+	if (!best) {
+		DMERR("%s: spare: table block %llu has no valid copy: use remap-fsck",
+		      md->name, (unsigned long long)index);
+		return -EINVAL;
+	}
+
+	page = kmalloc(sizeof(*page), GFP_KERNEL);
+	if (!page)
+		return -ENOMEM;
+	memcpy(page, best, sizeof(*page));
+	r = xa_err(xa_store(&md->table, index, page, GFP_KERNEL));
+	if (r) {
+		kfree(page);
+		return r;
+	}
+	/* Made equal before the first write. */
+	if (!equal)
+		xa_set_mark(&md->table, index, REMAP_DIRTY);
+	md->generation = max(md->generation, le64_to_cpu(page->generation));
+	return 0;
+}
+
+/* Read @nr table blocks of each live copy and choose. */
+static int remap_load_piece(struct remap_md *md, u64 first, unsigned int nr, void **bufs)
+{
+	struct remap_table_block *copies[REMAP_MAX_TABLE_COPIES];
+	bool whole[REMAP_MAX_TABLE_COPIES];
+	unsigned int i, n;
+	int r;
+
+	for (i = 0; i < md->nr_copies; i++)
+		if (md->live & (1U << i))
+			whole[i] = !remap_read_bulk(md->spare, remap_table_sector(md, i, first),
+						    bufs[i], nr);
+
+	for (n = 0; n < nr; n++) {
+		for (i = 0; i < md->nr_copies; i++) {
+			copies[i] = NULL;
+			if (!(md->live & (1U << i)))
+				continue;
+			/* Somewhere in the piece is a bad sector: one by one. */
+			if (!whole[i] && remap_read_bulk(md->spare,
+							 remap_table_sector(md, i, first + n),
+							 bufs[i] + n * REMAP_TABLE_BLOCK_SIZE, 1))
+				continue;
+			copies[i] = bufs[i] + n * REMAP_TABLE_BLOCK_SIZE;
+		}
+		r = remap_choose_copy(md, first + n, copies);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int remap_load_table(struct remap_md *md)
+{
+	void *bufs[REMAP_MAX_TABLE_COPIES] = { };
+	unsigned int i;
+	u64 index;
+	int r = 0;
+
+	BUILD_BUG_ON(REMAP_READ_BLOCKS > BIO_MAX_VECS);
+	for (i = 0; i < md->nr_copies; i++) {
+		bufs[i] = vmalloc(REMAP_READ_BLOCKS * REMAP_TABLE_BLOCK_SIZE);
+		if (!bufs[i]) {
+			r = -ENOMEM;
+			goto out;
+		}
+	}
+	for (index = 0; index < md->table_length && !r; index += REMAP_READ_BLOCKS) {
+		r = remap_load_piece(md, index,
+				     min_t(u64, md->table_length - index, REMAP_READ_BLOCKS),
+				     bufs);
+		cond_resched();
+	}
+out:
+	for (i = 0; i < md->nr_copies; i++)
+		vfree(bufs[i]);
+	return r;
+}
+
+static int remap_check_entry(struct remap_md *md, u64 slot, const struct remap_entry *e)
+{
+	enum remap_entry_state state = remap_entry_state(e);
+	const char *what;
+
+	if (state == REMAP_ENTRY_FREE) {
+		if (!e->lo && !e->hi)
+			return 0;
+		what = "is free but not empty";
+	} else if (state > REMAP_ENTRY_BAD) {
+		what = "has an unknown state";
+	} else if (slot >= md->nr_slots) {
+		what = "lies beyond the last slot";
+	} else if (state != REMAP_ENTRY_BAD && remap_slot_reserved(md, slot)) {
+		what = "names a slot that holds a superblock";
+	} else if (remap_entry_block(e) >= md->nr_blocks) {
+		what = "names a block beyond the main's end";
+	} else {
+		return 0;
+	}
+	DMERR("%s: spare: entry of slot %llu %s (%#llx %#llx): use remap-fsck", md->name,
+	      (unsigned long long)slot, what, (unsigned long long)le64_to_cpu(e->lo),
+	      (unsigned long long)le64_to_cpu(e->hi));
+	return -EINVAL;
+}
+
+/* Check every entry and count; @found may be NULL, else it is filled. */
+static int remap_walk_entries(struct remap_md *md, struct remap_found *found, size_t *nr)
+{
+	bool first = !md->next_seq;
+	u64 index, slot = 0;
+	unsigned int i;
+	int r;
+
+	*nr = 0;
+	for (index = 0; index < md->table_length; index++) {
+		const struct remap_table_block *tb = xa_load(&md->table, index);
+
+		for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++, slot++) {
+			const struct remap_entry *e = &tb->entries[i];
+			enum remap_entry_state state = remap_entry_state(e);
+
+			if (!found) {
+				r = remap_check_entry(md, slot, e);
+				if (r)
+					return r;
+				remap_count(md, e, 1);
+			}
+			if (state == REMAP_ENTRY_FREE)
+				continue;
+			if (first || remap_seq_newer(remap_entry_seq(e) + 1, md->next_seq)) {
+				md->next_seq = (remap_entry_seq(e) + 1) & REMAP_ENTRY_SEQ_MASK;
+				first = false;
+			}
+			if (state == REMAP_ENTRY_BAD)
+				continue;
+			if (found)
+				found[*nr] = (struct remap_found) {
+					.block = remap_entry_block(e),
+					.slot = slot,
+					.seq = remap_entry_seq(e),
+					.where = state == REMAP_ENTRY_MAPPED ?
+						 REMAP_AT_SLOT : REMAP_IS_LOST,
+				};
+			(*nr)++;
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+static int remap_found_cmp(const void *a, const void *b)
+{
+	const struct remap_found *x = a, *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/*
+ * Several entries for one block, as a power cut leaves them between "new
+ * entry durable" and "old slot marked bad": the newest wins, the others'
+ * slots become bad.  If none is newer than all others the block is lost; the
+ * entry with the lowest slot says so, and is written first.
+ */
+static void remap_settle(struct remap_md *md, struct remap_found *group, size_t nr)
+{
+	size_t i, j, best = nr;
+
+	for (i = 0; i < nr && best == nr; i++) {
+		for (j = 0; j < nr; j++)
+			if (j != i && !remap_seq_newer(group[i].seq, group[j].seq))
+				break;
+		if (j == nr)
+			best = i;
+	}
+	if (best == nr) {
+		DMERR("%s: spare: %zu entries for main block %llu, none is the newest: the block is lost",
+		      md->name, nr, (unsigned long long)group[0].block);
+		best = 0;
+		group[0].where = REMAP_IS_LOST;
+		remap_stage(md, group[0].slot, REMAP_ENTRY_LOST, group[0].block, group[0].seq,
+			    REMAP_CAUSE_SLOT, EIO);
+	}
+	for (i = 0; i < nr; i++)
+		if (i != best)
+			remap_md_stage_bad(md, group[i].slot, EIO);
+	group[0] = group[best];
+}
+
+/* Keep one entry for each block; returns how many are left. */
+static size_t remap_settle_all(struct remap_md *md, struct remap_found *found, size_t nr)
+{
+	size_t i = 0, j, out = 0;
+
+	while (i < nr) {
+		for (j = i + 1; j < nr && found[j].block == found[i].block; j++)
+			;
+		if (j > i + 1)
+			remap_settle(md, &found[i], j - i);
+		found[out++] = found[i];
+		i = j;
+	}
+	return out;
+}
+
+/* Hidden blocks without an entry read as an error. */
+static size_t remap_add_hidden(struct remap_md *md, struct remap_found *found, size_t nr)
+{
+	size_t at = 0, out = nr;
+	unsigned int i;
+	u64 block;
+	u32 n;
+
+	for (i = 0; i < md->sb->nr_hidden; i++) {
+		block = le64_to_cpu(md->sb->hidden[i].start);
+		for (n = le32_to_cpu(md->sb->hidden[i].count); n; n--, block++) {
+			while (at < nr && found[at].block < block)
+				at++;
+			if (at < nr && found[at].block == block)
+				continue;
+			DMWARN_LIMIT("%s: hidden block %llu has no slot: it reads as an error",
+				     md->name, (unsigned long long)block);
+			found[out++] = (struct remap_found) {
+				.block = block, .slot = REMAP_NO_SLOT, .where = REMAP_IS_LOST,
+			};
+		}
+	}
+	return out;
+}
+
+static int remap_fill_map(struct remap_md *md, struct remap_map *map)
+{
+	struct remap_change *changes = NULL;
+	struct remap_found *found = NULL;
+	size_t nr, entries, i;
+	int r;
+
+	r = remap_walk_entries(md, NULL, &entries);
+	if (r || !(entries + md->nr_hidden))
+		return r;
+
+	r = -ENOMEM;
+	found = kvmalloc_array(entries + md->nr_hidden, sizeof(*found), GFP_KERNEL);
+	if (!found)
+		goto out;
+	r = remap_walk_entries(md, found, &nr);
+	if (r)
+		goto out;
+
+	sort(found, nr, sizeof(*found), remap_found_cmp, NULL);
+	nr = remap_settle_all(md, found, nr);
+	entries = nr;
+	nr = remap_add_hidden(md, found, nr);
+	if (nr > entries)
+		sort(found, nr, sizeof(*found), remap_found_cmp, NULL);
+
+	r = -ENOMEM;
+	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL);
+	if (!changes)
+		goto out;
+	for (i = 0; i < nr; i++)
+		changes[i] = (struct remap_change) {
+			.block = found[i].block,
+			.slot = found[i].slot,
+			.old_slot = REMAP_NO_SLOT,
+			.where = found[i].where,
+		};
+	r = remap_map_prepare(map, changes, nr, GFP_KERNEL);
+	if (!r)
+		remap_map_publish(map);
+out:
+	kvfree(changes);
+	kvfree(found);
+	return r;
+}
+
+int remap_md_load(struct remap_md *md, struct remap_map *map)
+{
+	u8 set_uuid[REMAP_UUID_SIZE];
+	u64 nr_blocks = md->nr_blocks;
+	char *reason;
+	int r;
+
+	memcpy(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid));
+	remap_map_clear(map);
+	remap_drop_table(md);
+	md->nr_mapped = 0;
+	md->nr_lost = 0;
+	md->nr_bad = 0;
+	md->next_seq = 0;
+	md->cursor = 0;
+	md->last_block = U64_MAX - 1;
+	md->last_slot = U64_MAX - 1;
+
+	/* The constructor may have run long ago, beside another instance. */
+	r = remap_read_sbs(md, &reason);
+	if (r) {
+		DMERR("%s: %s", md->name, reason);
+		return r;
+	}
+	if (memcmp(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid)) ||
+	    nr_blocks != md->nr_blocks) {
+		DMERR("%s: spare holds another set than when the table was loaded, %pUb instead of %pUb",
+		      md->name, md->sb->head.set_uuid, set_uuid);
+		return -EINVAL;
+	}
+	r = remap_load_table(md);
+	if (!r)
+		r = remap_fill_map(md, map);
+	return r;
+}
+
+void remap_md_info(const struct remap_md *md, struct remap_md_info *info)
+{
+	memcpy(info->set_uuid, md->sb->head.set_uuid, REMAP_UUID_SIZE);
+	info->main_size = le64_to_cpu(md->sb->main_size);
+	info->nr_blocks = md->nr_blocks;
+	info->block_shift = md->block_shift;
+	info->nr_copies = md->nr_copies;
+	info->nr_live = hweight32(md->live);
+	info->epoch = le32_to_cpu(md->sb->epoch);
+	info->nr_slots = md->nr_slots - md->nr_reserved;
+	info->nr_mapped = md->nr_mapped;
+	info->nr_lost = md->nr_lost;
+	info->nr_bad = md->nr_bad;
+	info->nr_hidden = md->nr_hidden;
+	info->table_length = md->table_length;
+	info->read_only = md->read_only;
+	info->degraded = md->sb_degraded || info->nr_live < md->nr_copies ||
+		remap_label_frozen(md);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Metadata of dm-remap: superblocks and table on the spare, labels on the main.
+ *
+ * Locking: none inside.  remap_md_open() runs in the constructor,
+ * remap_md_load() in preresume, everything else on the target's ordered
+ * workqueue or (remap_md_info) under the caller's agreement that numbers may
+ * be a moment old.  All functions that do I/O sleep and wait for it.
+ *
+ * Errors are negative errno; what was seen is logged where it is found.
+ */
+#ifndef DM_REMAP_METADATA_H
+#define DM_REMAP_METADATA_H
+
+#include <linux/blkdev.h>
+
+#include "dm-remap-format.h"
+#include "dm-remap-map.h"
+
+struct remap_md;
+
+/*
+ * Read the superblocks of @spare and check that it forms a complete set with
+ * @main.  @name goes into messages.  Writes nothing.
+ * Returns an ERR_PTR: -EINVAL (not a set, not this pair, damaged beyond use),
+ * -EIO (nothing could be read), -ENOMEM; *@reason is a short text then.
+ */
+struct remap_md *remap_md_open(struct block_device *main, struct block_device *spare,
+			       const char *name, char **reason);
+void remap_md_close(struct remap_md *md);
+
+/*
+ * Read superblocks and labels again, then the whole table, and fill @map.
+ * Writes nothing.
+ */
+int remap_md_load(struct remap_md *md, struct remap_map *map);
+
+/*
+ * Before the first write of an activation: raise the epoch on both members
+ * and make copies equal that disagree.  -EROFS if the metadata cannot be
+ * written durably.
+ */
+int remap_md_activate(struct remap_md *md);
+
+/*
+ * Find a slot for main block @block for which nothing is staged; extends the table if need be.  Right after @block - 1 it is the next
+ * slot where possible; other blocks begin a new physical block of the spare.
+ * -ENOSPC: the spare is full.
+ */
+int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot);
+
+/*
+ * Stage the entry of @slot: @block lives there.  @old_slot (or REMAP_NO_SLOT)
+ * is the block's former slot, whose entry the new one has to beat.
+ */
+void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slot,
+			   enum remap_entry_cause cause, int err);
+/* Stage: never use @slot again. */
+void remap_md_stage_bad(struct remap_md *md, u32 slot, int err);
+
+/*
+ * Make everything staged durable: flush, first live copy, then the others.
+ * On an error the outcome is unknown and everything stays staged, so that
+ * the next commit that succeeds supersedes it.
+ */
+int remap_md_commit(struct remap_md *md);
+
+/* First sector of @slot on the spare. */
+sector_t remap_md_slot_sector(struct remap_md *md, u32 slot);
+
+/* What status shows. */
+struct remap_md_info {
+	u8 set_uuid[REMAP_UUID_SIZE];
+	u64 main_size;			/* sectors */
+	u64 nr_blocks;			/* of the main */
+	unsigned int block_shift;	/* log2 of bytes */
+	unsigned int nr_copies;
+	unsigned int nr_live;
+	u32 epoch;
+	u64 nr_slots;			/* usable */
+	u64 nr_mapped;
+	u64 nr_lost;
+	u64 nr_bad;
+	u64 nr_hidden;			/* blocks */
+	u64 table_length;		/* blocks */
+	bool read_only;			/* cannot change any more */
+	bool degraded;			/* a copy or the label is not as it should be */
+};
+
+void remap_md_info(const struct remap_md *md, struct remap_md_info *info);
+
+/* Fill @sectors with places of the main to ask whether it is alive. */
+unsigned int remap_md_label_sectors(const struct remap_md *md, sector_t *sectors,
+				    unsigned int max);
+
+/* Synchronous I/O of one buffer within a page; used by the target as well. */
+int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
+		  void *buf, unsigned int bytes);
+
+#endif /* DM_REMAP_METADATA_H */
