@@ -16,11 +16,11 @@
 #include "dm-remap-map.h"
 
 #define REMAP_CHUNK_SHIFT	11
-#define REMAP_CHUNK_BLOCKS	(1U << REMAP_CHUNK_SHIFT)
+#define REMAP_CHUNK_BLOCKS	BIT(REMAP_CHUNK_SHIFT)
 #define REMAP_CHUNK_MASK	(REMAP_CHUNK_BLOCKS - 1)
 
 /* The filter takes 4 MiB at most: its granules grow with the main. */
-#define REMAP_FILTER_MAX_BITS	(1ULL << 25)
+#define REMAP_FILTER_MAX_BITS	BIT_ULL(25)
 #define REMAP_GRANULE_BYTES	65536
 
 struct remap_packed {

@@ -82,8 +82,6 @@ struct remap_md {
 	bool sb_degraded;
 };
 
-/*----------------------------------------------------------------*/
-
 int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
 		  void *buf, unsigned int bytes)
 {
@@ -152,9 +150,7 @@ static void remap_head_seal(struct remap_head *head, size_t size, u32 seed)
 						 offsetof(struct remap_head, crc)));
 }
 
-/*----------------------------------------------------------------
- * Superblocks: reading
- *--------------------------------------------------------------*/
+/* ---- Superblocks: reading ---- */
 
 struct remap_sb_scan {
 	struct remap_superblock *best;
@@ -211,7 +207,7 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 	}
 	if (head->role != REMAP_ROLE_SPARE || head->copy != copy ||
 	    le64_to_cpu(head->position) != sector) {
-		DMWARN("%s: spare: superblock at sector %llu says role %u, copy %u, sector %llu; expected copy %u",
+		DMWARN("%s: spare: superblock at sector %llu: role %u, copy %u, sector %llu, not copy %u",
 		       md->name, (unsigned long long)sector, head->role, head->copy,
 		       (unsigned long long)le64_to_cpu(head->position), copy);
 		return;
@@ -221,7 +217,7 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 		goto take;
 	if (memcmp(head->set_uuid, scan->best->head.set_uuid, REMAP_UUID_SIZE) ||
 	    head->nonce != scan->best->head.nonce) {
-		DMERR("%s: spare: superblock copy %u at sector %llu is of another set, %pUb beside %pUb",
+		DMERR("%s: spare: superblock copy %u at sector %llu: set %pUb beside %pUb",
 		      md->name, copy, (unsigned long long)sector, head->set_uuid,
 		      scan->best->head.set_uuid);
 		scan->other_group = true;
@@ -453,7 +449,7 @@ static char *remap_check_sb(struct remap_md *md, const struct remap_superblock *
 	if (le32_to_cpu(sb->head.flags) & REMAP_FLAG_READ_ONLY)
 		md->read_only = true;
 	if (sb->head.state != REMAP_STATE_COMPLETE) {
-		DMERR("%s: set %pUb is in state %u, expected complete (%u): finish with remap-fsck --main",
+		DMERR("%s: set %pUb: state %u, expected complete (%u): use remap-fsck --main",
 		      md->name, sb->head.set_uuid, sb->head.state, REMAP_STATE_COMPLETE);
 		return "Set is not complete";
 	}
@@ -494,9 +490,7 @@ static char *remap_check_sb(struct remap_md *md, const struct remap_superblock *
 	return reason;
 }
 
-/*----------------------------------------------------------------
- * Labels
- *--------------------------------------------------------------*/
+/* ---- Labels ---- */
 
 static bool remap_is_bare(const struct remap_md *md)
 {
@@ -532,7 +526,7 @@ static enum remap_label_verdict remap_read_label(struct remap_md *md, unsigned i
 	    head->nonce != sb->head.nonce ||
 	    memcmp(head->member_uuid, sb->head.partner_uuid, REMAP_UUID_SIZE) ||
 	    memcmp(head->partner_uuid, sb->head.member_uuid, REMAP_UUID_SIZE)) {
-		DMERR("%s: main: label at sector %llu names set %pUb, spare %pUb; expected set %pUb, spare %pUb",
+		DMERR("%s: main: label at sector %llu: set %pUb, spare %pUb, not set %pUb, spare %pUb",
 		      md->name, (unsigned long long)sector, head->set_uuid, head->partner_uuid,
 		      sb->head.set_uuid, sb->head.member_uuid);
 		return REMAP_LABEL_STRANGER;
@@ -577,12 +571,12 @@ static char *remap_check_labels(struct remap_md *md)
 		return "Main carries no label of this set";
 	}
 	if (best > high) {
-		DMERR("%s: main was used at epoch %u, but the spare only knows %u: the spare is an old copy",
+		DMERR("%s: epoch %u on the main, %u on the spare: the spare is an old copy",
 		      md->name, best, high);
 		return "Spare is an old copy of the set's spare";
 	}
 	if (best < low) {
-		DMERR("%s: main carries epoch %u, the spare expects %u to %u: the main is an old copy",
+		DMERR("%s: epoch %u on the main, expected %u to %u: the main is an old copy",
 		      md->name, best, low, high);
 		return "Main is an old copy of the set's main";
 	}
@@ -639,9 +633,7 @@ static unsigned int remap_write_labels(struct remap_md *md)
 	return done;
 }
 
-/*----------------------------------------------------------------
- * Superblocks: writing
- *--------------------------------------------------------------*/
+/* ---- Superblocks: writing ---- */
 
 static u64 remap_next_generation(struct remap_md *md)
 {
@@ -688,7 +680,7 @@ static int remap_write_sbs(struct remap_md *md)
 	if (done >= REMAP_SB_QUORUM)
 		return 0;
 
-	DMERR("%s: spare: only %u of %u superblock copies could be written, %u are needed: metadata is read-only from now on",
+	DMERR("%s: spare: %u of %u superblock copies written, %u needed: metadata is read-only now",
 	      md->name, done, REMAP_SB_COPIES, REMAP_SB_QUORUM);
 	md->read_only = true;
 	return -EROFS;
@@ -735,9 +727,7 @@ static int remap_raise_epoch(struct remap_md *md)
 	return 0;
 }
 
-/*----------------------------------------------------------------
- * Open
- *--------------------------------------------------------------*/
+/* ---- Open ---- */
 
 static int remap_read_sbs(struct remap_md *md, char **reason)
 {
@@ -820,9 +810,7 @@ void remap_md_close(struct remap_md *md)
 	kfree(md);
 }
 
-/*----------------------------------------------------------------
- * Table: entries
- *--------------------------------------------------------------*/
+/* ---- Table: entries ---- */
 
 static enum remap_entry_state remap_entry_state(const struct remap_entry *e)
 {
@@ -938,9 +926,7 @@ sector_t remap_md_slot_sector(struct remap_md *md, u32 slot)
 	return md->data_start + ((sector_t)slot << md->sectors_shift);
 }
 
-/*----------------------------------------------------------------
- * Table: writing
- *--------------------------------------------------------------*/
+/* ---- Table: writing ---- */
 
 static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy, u64 index)
 {
@@ -999,7 +985,7 @@ static int remap_write_dirty(struct remap_md *md)
 	}
 
 	if (!good) {
-		DMERR("%s: spare: no copy of the table could be written: metadata is read-only from now on",
+		DMERR("%s: spare: no table copy could be written: metadata is read-only now",
 		      md->name);
 		md->read_only = true;
 		return -EIO;
@@ -1124,9 +1110,7 @@ static int remap_extend_table(struct remap_md *md)
 	return r;
 }
 
-/*----------------------------------------------------------------
- * Slots
- *--------------------------------------------------------------*/
+/* ---- Slots ---- */
 
 /* Number of @slot's place within its physical block of the spare. */
 static u32 remap_group_offset(const struct remap_md *md, u64 slot)
@@ -1218,9 +1202,7 @@ out:
 	return 0;
 }
 
-/*----------------------------------------------------------------
- * Table: loading
- *--------------------------------------------------------------*/
+/* ---- Table: loading ---- */
 
 /* What loading collects of an entry, to sort by main block. */
 struct remap_found {
@@ -1279,7 +1261,7 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 		if (tb->generation == best->generation) {
 			if (remap_table_block_same(tb, best))
 				continue;
-			DMERR("%s: spare: copies of table block %llu differ at generation %#llx: use remap-fsck",
+			DMERR("%s: spare: table block %llu: copies differ at generation %#llx: use remap-fsck",
 			      md->name, (unsigned long long)index,
 			      (unsigned long long)le64_to_cpu(tb->generation));
 			return -EINVAL;
@@ -1467,7 +1449,7 @@ static void remap_settle(struct remap_md *md, struct remap_found *group, size_t 
 			best = i;
 	}
 	if (best == nr) {
-		DMERR("%s: spare: %zu entries for main block %llu, none is the newest: the block is lost",
+		DMERR("%s: spare: %zu entries for main block %llu, none is the newest: it is lost",
 		      md->name, nr, (unsigned long long)group[0].block);
 		best = 0;
 		group[0].where = REMAP_IS_LOST;
@@ -1593,7 +1575,7 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	}
 	if (memcmp(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid)) ||
 	    nr_blocks != md->nr_blocks) {
-		DMERR("%s: spare holds another set than when the table was loaded, %pUb instead of %pUb",
+		DMERR("%s: spare: set %pUb, but set %pUb when the table was loaded",
 		      md->name, md->sb->head.set_uuid, set_uuid);
 		return -EINVAL;
 	}

@@ -43,8 +43,9 @@ int remap_md_load(struct remap_md *md, struct remap_map *map);
 int remap_md_activate(struct remap_md *md);
 
 /*
- * Find a slot for main block @block for which nothing is staged; extends the table if need be.  Right after @block - 1 it is the next
- * slot where possible; other blocks begin a new physical block of the spare.
+ * Find a slot for main block @block for which nothing is staged; extends the
+ * table if need be.  Right after @block - 1 it is the next slot where
+ * possible; other blocks begin a new physical block of the spare.
  * -ENOSPC: the spare is full.
  */
 int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot);

@@ -64,8 +64,8 @@ struct remap {
 	unsigned int sectors_shift;	/* log2 of sectors of a block */
 	unsigned long flags;		/* enum remap_flag */
 
-	spinlock_t lock;
-	struct bio_list queue;		/* for the worker, under lock */
+	spinlock_t lock;		/* queue */
+	struct bio_list queue;		/* for the worker */
 	struct workqueue_struct *wq;
 	struct work_struct work;
 	struct bio_set bios;		/* for parts of queued bios */
@@ -131,9 +131,7 @@ static struct remap_io *remap_io(struct bio *bio)
 	return dm_per_bio_data(bio, sizeof(struct remap_io));
 }
 
-/*----------------------------------------------------------------
- * Worker: parts of a queued bio
- *--------------------------------------------------------------*/
+/* ---- Worker: parts of a queued bio ---- */
 
 /* A run of blocks of a queued bio. */
 struct remap_part {
@@ -209,9 +207,7 @@ static blk_status_t remap_write_slots(struct remap *r, const struct remap_part *
 	return status;
 }
 
-/*----------------------------------------------------------------
- * Worker: is the main still there?
- *--------------------------------------------------------------*/
+/* ---- Worker: is the main still there? ---- */
 
 static bool remap_main_reads(struct remap *r, void *buf, sector_t sector)
 {
@@ -247,15 +243,13 @@ static bool remap_main_answers(struct remap *r, u64 block)
 	kfree(buf);
 
 	if (!alive)
-		DMERR("%s: main %s does not answer any more: a write error at block %llu is not remapped",
+		DMERR("%s: main %s does not answer: write error at block %llu is not remapped",
 		      dm_table_device_name(r->ti->table), r->main->name,
 		      (unsigned long long)block);
 	return alive;
 }
 
-/*----------------------------------------------------------------
- * Worker: blocks to slots
- *--------------------------------------------------------------*/
+/* ---- Worker: blocks to slots ---- */
 
 static bool remap_in_batch(const struct remap *r, u64 block, u32 count)
 {
@@ -469,9 +463,7 @@ static blk_status_t remap_write_again(struct remap *r, struct bio *bio)
 	return status;
 }
 
-/*----------------------------------------------------------------
- * Worker: commit
- *--------------------------------------------------------------*/
+/* ---- Worker: commit ---- */
 
 static int remap_change_cmp(const void *a, const void *b)
 {
@@ -559,9 +551,7 @@ static blk_status_t remap_commit_batch(struct remap *r)
 	return BLK_STS_IOERR;
 }
 
-/*----------------------------------------------------------------
- * Worker: the queue
- *--------------------------------------------------------------*/
+/* ---- Worker: the queue ---- */
 
 static void remap_finish(struct remap *r, struct bio *bio, blk_status_t status)
 {
@@ -662,9 +652,7 @@ static void remap_queue(struct remap *r, struct bio *bio)
 	queue_work(r->wq, &r->work);
 }
 
-/*----------------------------------------------------------------
- * I/O
- *--------------------------------------------------------------*/
+/* ---- I/O ---- */
 
 static int remap_send(struct remap *r, struct bio *bio, struct remap_io *io,
 		      enum remap_sent where, sector_t sector)
@@ -797,9 +785,7 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 	return DM_ENDIO_INCOMPLETE;
 }
 
-/*----------------------------------------------------------------
- * Sets that are in use
- *--------------------------------------------------------------*/
+/* ---- Sets that are in use ---- */
 
 static bool remap_sets_conflict(const struct remap *a, const struct remap *b)
 {
@@ -865,9 +851,7 @@ static void remap_not_live(struct remap *r)
 	mutex_unlock(&remap_sets_lock);
 }
 
-/*----------------------------------------------------------------
- * Construction
- *--------------------------------------------------------------*/
+/* ---- Construction ---- */
 
 static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **error)
 {
@@ -1046,9 +1030,7 @@ static void remap_dtr(struct dm_target *ti)
 	remap_free(r);
 }
 
-/*----------------------------------------------------------------
- * Suspend, resume
- *--------------------------------------------------------------*/
+/* ---- Suspend, resume ---- */
 
 /* A set that may only be read until somebody has confirmed a loss. */
 static void remap_adopt_info(struct remap *r)
@@ -1101,9 +1083,7 @@ static void remap_postsuspend(struct dm_target *ti)
 	remap_not_live(r);
 }
 
-/*----------------------------------------------------------------
- * Status
- *--------------------------------------------------------------*/
+/* ---- Status ---- */
 
 static const char *remap_health(const struct remap *r, const struct remap_md_info *info)
 {
