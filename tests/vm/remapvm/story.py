@@ -11,15 +11,13 @@ import re
 import shutil
 import subprocess
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import cached, kernels, paths, rootfs
 from .disk import SECTOR, Disk
-from .errors import GuestDied, VmError
+from .errors import VmError
 from .initramfs import guest_program, module_file
-from .vm import VM
 
 SET_UUID = "7b0c5a52-6c1e-4d55-9d6b-3f0e6f0b7a11"
 FS_UUID = "c0ffee00-5f1e-4a2b-8c3d-9e0f1a2b3c4d"
@@ -111,11 +109,25 @@ def choose_bad_sectors(image: Path, hidden, seed=1) -> BadSectors:
 class Story:
     """One machine and its two disks, from adoption to the second boot.
 
-    generator: one of rootfs.GENERATORS. interface, errno: how the root disk is attached, and the error it reports (61 on scsi is a medium error).
+    folder     for the disks and the logs
+    boot       starts a VM, as Machines.boot: disks, then VM's options
+    generator  one of rootfs.GENERATORS
+    interface, errno  how the root disk is attached, and the error it reports (61 on scsi is a medium error)
     """
 
-    def __init__(self, folder: Path, generator: str, interface="virtio", errno=5, tell=lambda text: None, series="6.1"):
+    CHAPTERS = (
+        ("Adoption: the root file system goes under dm-remap with its data in place", "adopt"),
+        ("The control: this disk without dm-remap", "control"),
+        ("Boot 1: the disk fails, and nobody notices", "first_boot"),
+        ("Power cut", "burst"),
+        ("Damage to the spare, while the machine is off", "damage"),
+        ("Boot 2: everything is still there", "second_boot"),
+        ("Shutdown", "shut_down"),
+    )
+
+    def __init__(self, folder: Path, boot, generator: str, interface="virtio", errno=5, tell=print, series="6.1"):
         self.folder = Path(folder)
+        self.boot = boot
         self.generator = generator
         self.interface = interface
         self.errno = errno
@@ -131,7 +143,7 @@ class Story:
 
     # Chapters
 
-    def prepare(self):
+    def adopt(self):
         """Root image and initramfs, both disks, and the bad sectors; adoption."""
         self.root = rootfs.build(self.kernel, module_file(self.kernel), guest_program("agent"), SET_UUID, FS_UUID, self.tell)
         main, spare = self.folder / "main.img", self.folder / "spare.img"
@@ -254,19 +266,19 @@ class Story:
         check(_host("blkid", "-p", self.main.path, expect=(0, 2)).stdout.strip() == "", "blkid sees something on the raw main")
         self.tell("powered off in order; remap-fsck -n is content, blkid sees nothing on the main's image")
 
-    def run(self, control=True):
-        """All chapters, in order."""
+    def run(self, heading=print):
+        """All chapters, in order; `heading` is told of each."""
         try:
-            self.prepare()
-            if control:
-                self.control()
-            self.first_boot()
-            self.burst()
-            self.damage()
-            self.second_boot()
-            self.shut_down()
+            for title, method in self.CHAPTERS:
+                heading(title)
+                getattr(self, method)()
         finally:
             self.power_cut()
+
+    def open_console(self, socket_path: Path):
+        """One more boot, with a root shell on a second serial port: a Unix socket on the host."""
+        console = ["-serial", f"unix:{socket_path},server=on,wait=off"]
+        self._boot([self.main, self.spare], "console", "rw console=ttyS1", qemu_args=console)
 
     # Parts
 
@@ -334,7 +346,7 @@ class Story:
         result = self.vm.run(["sh", "-c", script, "sh", *folders], timeout=240)
         return dict(reversed(line.split("  ", 1)) for line in result.lines)
 
-    def _boot(self, disks, name, more):
+    def _boot(self, disks, name, more, **options):
         self.tell(f"booting ({self.generator}, kernel {self.kernel.release})")
         start = time.monotonic()
         arguments = self.boot_arguments(f"{more} {QUIET}")
@@ -342,15 +354,15 @@ class Story:
         for disk in disks:
             if disk is self.main:
                 self._spoil(disk)
-        self.vm = VM(
-            disks,
-            self.folder,
+        self.vm = self.boot(
+            *disks,
             name=f"{self.generator}-{name}",
             kernel=self.kernel.release,
             initrd=initrd,
             append=arguments,
             boot_timeout=120,
             shutdown_command="systemctl poweroff",
+            **options,
         )
         self.tell(f"up after {time.monotonic() - start:.0f} s")
 

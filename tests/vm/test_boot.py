@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whole Debians: the root file system on a disk with bad sectors, under dm-remap."""
+
+import pytest
+
+from remapvm import rootfs, story
+from remapvm.errors import SetupError
+from remapvm.initramfs import guest_program, module_file
+from remapvm.kernels import find
+
+pytestmark = pytest.mark.boot
+
+
+@pytest.mark.parametrize(
+    "generator, interface, errno",
+    [("initramfs-tools", "virtio", 5), ("dracut", "scsi", 61)],
+    ids=["initramfs-tools", "dracut"],
+)
+def test_root_survives_bad_sectors_power_cut_and_damage(machines, generator, interface, errno):
+    story.Story(machines.folder / "disks", machines.boot, generator, interface, errno, series=machines.kernel).run()
+
+
+@pytest.mark.parametrize("generator", rootfs.GENERATORS)
+def test_no_initramfs_without_the_module_when_a_set_is_known(tmp_path, kernel, generator):
+    kernel = find(kernel)
+    rootfs.make_tree(tmp_path / "tree", kernel, None, guest_program("agent"), story.SET_UUID, story.FS_UUID)
+    with pytest.raises(SetupError, match="no module dm-remap, but this host has dm-remap sets"):
+        rootfs.make_initramfs(tmp_path / "tree", kernel, generator, tmp_path / "initramfs")
+    (tmp_path / "tree/etc/remaptab").write_text("# no set\n")
+    messages = rootfs.make_initramfs(tmp_path / "tree", kernel, generator, tmp_path / "initramfs")
+    assert "no module dm-remap: no set can be opened" in messages
