@@ -207,7 +207,7 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 	}
 	if (head->role != REMAP_ROLE_SPARE || head->copy != copy ||
 	    le64_to_cpu(head->position) != sector) {
-		DMWARN("%s: spare: superblock at sector %llu: role %u, copy %u, sector %llu, not copy %u",
+		DMWARN("%s: spare: sector %llu: role %u, copy %u, sector %llu, not superblock %u",
 		       md->name, (unsigned long long)sector, head->role, head->copy,
 		       (unsigned long long)le64_to_cpu(head->position), copy);
 		return;
@@ -526,7 +526,7 @@ static enum remap_label_verdict remap_read_label(struct remap_md *md, unsigned i
 	    head->nonce != sb->head.nonce ||
 	    memcmp(head->member_uuid, sb->head.partner_uuid, REMAP_UUID_SIZE) ||
 	    memcmp(head->partner_uuid, sb->head.member_uuid, REMAP_UUID_SIZE)) {
-		DMERR("%s: main: label at sector %llu: set %pUb, spare %pUb, not set %pUb, spare %pUb",
+		DMERR("%s: label at sector %llu: set %pUb, spare %pUb, not set %pUb, spare %pUb",
 		      md->name, (unsigned long long)sector, head->set_uuid, head->partner_uuid,
 		      sb->head.set_uuid, sb->head.member_uuid);
 		return REMAP_LABEL_STRANGER;
@@ -1261,7 +1261,7 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 		if (tb->generation == best->generation) {
 			if (remap_table_block_same(tb, best))
 				continue;
-			DMERR("%s: spare: table block %llu: copies differ at generation %#llx: use remap-fsck",
+			DMERR("%s: spare: copies of table block %llu differ at generation %#llx",
 			      md->name, (unsigned long long)index,
 			      (unsigned long long)le64_to_cpu(tb->generation));
 			return -EINVAL;

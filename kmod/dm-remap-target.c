@@ -534,7 +534,7 @@ static blk_status_t remap_commit_batch(struct remap *r)
 		remap_batch_in_doubt(r);
 	} else {
 		atomic64_add(nr, &r->nr_remapped);
-		pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu") "\n",
+		pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
 				    dm_table_device_name(r->ti->table), nr, r->main->name,
 				    (unsigned long long)r->changes[0].block);
 		for (i = 0; i < nr; i++)
