@@ -5,7 +5,7 @@ import hashlib
 import random
 
 import pytest
-from remapvm import SECTOR, CommandFailed, CommandTimeout, KernelWarning
+from remapvm import SECTOR, BlkioReport, CommandFailed, CommandTimeout, KernelWarning
 
 pytestmark = pytest.mark.vm
 
@@ -139,10 +139,10 @@ def test_acknowledged_writes_survive_a_power_cut(boot, disk):
     vm = boot(main, remap=False)
     assert vm.blkio("write", main, "0-99", seed=1, fua=True).ok
     writer = vm.start_blkio("write", main, "100+20000", seed=2, fua=True, ack=True)
-    writer.wait_output("ok 300 ")
+    writer.wait_output("ok 300 1\n")
     vm.power_cut()
     assert not vm.running
-    acked = {int(line.split()[1]) for line in writer.result().lines[:-1] if line.startswith("ok ")}
+    acked = BlkioReport(writer.result()).acked
     assert 300 in acked and len(acked) < 20000
     vm = boot(main, remap=False)
     assert vm.blkio("verify", main, "0-99", seed=1).ok

@@ -19,6 +19,7 @@ for word in $cmdline; do
     case $word in
     remapvm.modules=*)
         # one modprobe for all: each start of a program costs milliseconds here
+        # shellcheck disable=SC2046 # a list of names, split on purpose
         modprobe -a $(echo "${word#*=}" | tr , ' ')
         ;;
     esac

@@ -3,6 +3,8 @@
 
 import re
 import shutil
+import signal
+import threading
 
 import pytest
 
@@ -17,6 +19,7 @@ __all__ = [
     "kernel",
     "machines",
     "pytest_addoption",
+    "pytest_configure",
     "pytest_collection_modifyitems",
     "pytest_generate_tests",
     "pytest_runtest_makereport",
@@ -29,6 +32,12 @@ def pytest_addoption(parser):
     group.addoption("--kernel", help="6.1, 6.12, a release, or all (default: 6.1, or what a test's marker says)")
     group.addoption("--long", action="store_true", help="also run tests marked long")
     group.addoption("--keep-disks", action="store_true", help="keep the disk images of failed tests beside their logs")
+
+
+def pytest_configure():
+    """A termination request ends the run as Ctrl-C does: with the machines ended and the folders cleaned up."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
