@@ -325,4 +325,11 @@ std::unique_ptr<BlockIo> open_block_io(const std::string& path, Mode mode) {
     return std::make_unique<FileBlockIo>(path, std::move(fd), geometry);
 }
 
+bool in_use(const BlockIo& io) {
+    if (!io.is_block_device())
+        return false;
+    const FileDescriptor fd(open(io.name().c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    return fd.get() < 0 && errno == EBUSY;
+}
+
 }  // namespace remap

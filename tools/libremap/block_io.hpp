@@ -91,4 +91,8 @@ enum class Mode {
 /// anything that cannot be opened or is neither a block device nor a regular file.
 std::unique_ptr<BlockIo> open_block_io(const std::string& path, Mode mode);
 
+/// Does somebody hold the block device exclusively (a mount, a mapped device)? False for images
+/// and whenever it cannot be told.
+bool in_use(const BlockIo& io);
+
 }  // namespace remap

@@ -31,55 +31,69 @@ enum class Severity {
     error,    ///< damage that costs data, or keeps the set from opening
 };
 
+const char* severity_name(Severity severity);
+
 /// Who may repair a finding.
 enum class Repair {
     none,      ///< nothing is wrong, or nothing can be done
     preen,     ///< loses nothing: -p does it
-    confirmed  ///< a decision: -y or an answer
+    confirmed  ///< a decision: -y, or an answer
 };
 
 /// One row of the table of problems.
 struct Problem {
-    const char* id;  ///< "RMF-0102", never reused
+    const char* id;  ///< "RMF-0101", never reused
     Severity severity;
     Repair repair;
     const char* text;  ///< what is wrong
     const char* fix;   ///< what a repair does, or nullptr
 };
 
-/// The whole table, for documentation and tests.
+/// The whole table, by id.
 const std::vector<Problem>& problem_table();
+
+/// The row with that id. Throws std::logic_error if there is none.
+const Problem& problem(const std::string& id);
 
 struct Finding {
     const Problem* problem = nullptr;
     std::string device;
-    std::string structure;                ///< "superblock", "table block", "entry", "label", ...
-    std::optional<std::uint64_t> copy;    ///< number of the copy
+    std::string structure;                ///< "superblock", "table block", "slot", "label", …
     std::optional<std::uint64_t> index;   ///< table block, slot or main block
+    std::optional<std::uint64_t> copy;    ///< number of the copy
     std::optional<std::uint64_t> sector;  ///< where on the device
-    std::string verdict;
+    std::string verdict;                  ///< verdict_name() of a copy, or empty
+    std::string field;
     std::string expected;
     std::string found;
-    bool repaired = false;
+    bool repairable = false;   ///< a repair is planned
+    bool repaired = false;     ///< and was carried out
     std::string repair_error;  ///< why a repair that was tried failed
 };
 
 /// The finding as one line: id, device, structure, copy, place, what, expected, found.
 std::string describe(const Finding& finding);
 
-struct CheckOptions {
-    /// Called with blocks done and blocks in all, now and then.
-    std::function<void(std::uint64_t, std::uint64_t)> progress;
-};
-
-/// One write of a repair: what and where is decided before the first byte is written.
+/// One step of a repair. What and where is decided before the first byte is written; the bytes
+/// follow from the superblock and the table that were checked.
 struct PlannedWrite {
-    std::size_t finding = 0;  ///< index of the finding it repairs
-    bool on_main = false;
-    std::uint64_t sector = 0;
-    std::vector<std::uint8_t> data;  ///< empty for a whole table copy
-    /// For the rebuilding of a dead table copy: its number, else -1.
-    int rebuild_copy = -1;
+    enum class Kind {
+        superblock_copy,  ///< copy `copy` from the winner
+        table_copy,       ///< block `index` of copy `copy` from the winner
+        rebuild_copy,     ///< all of dead table copy `copy`, then the superblocks
+        extend_table,     ///< table length `index`, on the superblocks
+        label,            ///< label number `copy` on the main
+        filler,           ///< in block `index` of the main
+        recover,          ///< finish or roll back an adoption or release
+    };
+    Kind kind = Kind::superblock_copy;
+    std::size_t finding = 0;  ///< index of the finding that it repairs
+    unsigned int copy = 0;
+    std::uint64_t index = 0;
+
+    bool on_main() const {
+        return kind == Kind::label || kind == Kind::filler || kind == Kind::recover;
+    }
 };
 
 struct CheckResult {
@@ -87,33 +101,42 @@ struct CheckResult {
     std::vector<PlannedWrite> plan;
     SuperblockScan scan;
     std::optional<Superblock> superblock;  ///< the winner
+    Table table;                           ///< empty without a winner
+    std::optional<Label> label;            ///< the newest of the main, if one was given
     std::uint64_t slots_used = 0;
-    std::uint64_t slots_total = 0;
-    /// Set when nothing may be written whatever the findings say, with the reason: newer format,
-    /// unknown features.
+    std::uint64_t slots_total = 0;  ///< without the reserved ones
+    /// Why nothing may be written whatever the findings say (newer format, unknown features), or
+    /// empty.
     std::string refused;
-    /// No superblock of ours at all.
-    bool unrecognised = false;
+    /// There is nothing of ours, or it is of a newer format: fsck::operational.
+    bool unknown = false;
 
     /// Is there anything above a note?
     bool damaged() const;
-    /// fsck(8) exit bits for what was found and done.
-    int exit_bits() const;
+    /// fsck(8) exit bits for what was found and done. With `preened`, a loss of redundancy that
+    /// could not be repaired (the sector cannot be written any more) does not count as uncorrected:
+    /// the set is safe to open, and a boot must not stop for it for ever.
+    int exit_bits(bool preened = false) const;
 };
 
-/// Checks the metadata on `spare` and, if `main` is not null, label, epoch and hidden blocks of
-/// the main. Writes nothing. Throws only for what is not a finding (out of memory).
-CheckResult check_set(BlockIo& spare, BlockIo* main, const CheckOptions& options = {});
+/// Called with table blocks done and in all.
+using Progress = std::function<void(std::uint64_t, std::uint64_t)>;
 
-/// Carries out those writes of the plan whose finding `wanted` accepts, in order, a flush after
-/// each, and marks the findings. A write that fails is noted in its finding and the rest goes on.
-void apply_plan(CheckResult& result, BlockIo& spare, BlockIo* main,
-                const std::function<bool(const Finding&)>& wanted);
+/// Checks the metadata on `spare` and, if `main` is not null, label, epoch and hidden blocks of
+/// the main. Writes nothing. Never throws for what it finds.
+CheckResult check_set(BlockIo& spare, BlockIo* main, const Progress& progress = {});
+
+/// Which findings a repair may touch.
+using Wanted = std::function<bool(const Finding&)>;
+
+/// Carries out those steps of the plan whose finding is `wanted`, in order, with a flush after each
+/// write, and marks the findings. A step that fails is noted in its finding and the rest goes on.
+void apply_plan(CheckResult& result, BlockIo& spare, BlockIo* main, const Wanted& wanted);
 
 /// What a boot does: checks and, only if there is damage, makes the repairs that lose nothing, as
-/// `remap-fsck -p`. The devices are opened for writing only then. Messages about damage go to
-/// `message`. Returns fsck(8) exit bits; go on only on 0 or 1. Throws nothing: trouble with the
-/// devices is a message and fsck::operational.
+/// `remap-fsck -p`. Devices are opened for writing only then. What is found and done goes to
+/// `message`, line by line. Returns fsck(8) exit bits: go on only on 0 or 1. Throws nothing:
+/// trouble with the devices is a message and fsck::operational.
 int preen(const std::string& spare, const std::optional<std::string>& main,
           const std::function<void(const std::string&)>& message);
 

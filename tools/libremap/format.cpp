@@ -233,8 +233,8 @@ std::optional<FieldProblem> check_extents(std::vector<Extent> extents, std::uint
 std::optional<FieldProblem> check_segment(const Superblock& sb) {
     const Segment& s = sb.segment();
 
-    if (s.member >= sb.members.size() || sb.members[s.member].role != REMAP_ROLE_SPARE)
-        return problem("segment member", "the number of a spare", cat(+s.member));
+    if (s.member >= sb.members.size() || sb.members[s.member].uuid != sb.head.member_uuid)
+        return problem("segment member", "the number of this spare", cat(+s.member));
     if (auto p = check_range("table copies", s.nr_copies, REMAP_MIN_TABLE_COPIES,
                              REMAP_MAX_TABLE_COPIES))
         return p;
@@ -665,6 +665,7 @@ Label make_label(const Superblock& sb) {
         throw Error(Exit::unrecognised, "superblock: names no main");
     label.head = sb.head;
     label.head.role = REMAP_ROLE_MAIN;
+    label.head.flags = 0;
     label.head.copy = 0;
     label.head.position = 0;
     label.head.member_uuid = main->uuid;
@@ -679,7 +680,6 @@ Filler make_filler(const Superblock& sb) {
 
     filler.head = make_label(sb).head;
     filler.head.state = 0;
-    filler.head.flags = 0;
     filler.head.generation = 0;
     return filler;
 }

@@ -16,7 +16,7 @@ namespace remap {
 namespace {
 
 constexpr std::uint64_t chunk_blocks = 64;
-constexpr std::size_t table_body_offset = offsetof(remap_table_block, reserved);
+constexpr std::size_t table_body_offset = offsetof(remap_table_block, entries);
 
 using GroupKey = std::tuple<Uuid, std::uint64_t, Uuid>;
 
@@ -446,12 +446,15 @@ void take_block(Table& table, const TableBlockView& view) {
 
 }  // namespace
 
-Table load_table(BlockIo& spare, const Superblock& sb) {
+Table load_table(BlockIo& spare, const Superblock& sb,
+                 const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
     Table table;
 
     table.entries.resize(sb.table_length * REMAP_ENTRIES_PER_BLOCK);
     table.generations.resize(sb.table_length);
-    visit_table(spare, sb, 0, sb.table_length, false, [&table](const TableBlockView& view) {
+    visit_table(spare, sb, 0, sb.table_length, false, [&](const TableBlockView& view) {
+        if (progress && (view.index + 1) % chunk_blocks == 0)
+            progress(view.index + 1, sb.table_length);
         note_problems(table, view);
         if (view.winner >= 0) {
             take_block(table, view);
@@ -637,10 +640,8 @@ unsigned int write_superblock(BlockIo& spare, const Superblock& sb) {
     return written;
 }
 
-namespace {
-
-TableBlockBytes table_bytes(const Superblock& sb, unsigned int copy, std::uint64_t index,
-                            std::uint64_t generation, std::span<const Entry> entries) {
+TableBlockBytes table_block_bytes(const Superblock& sb, unsigned int copy, std::uint64_t index,
+                                  std::uint64_t generation, std::span<const Entry> entries) {
     TableHeader header;
 
     header.copy = static_cast<std::uint8_t>(copy);
@@ -650,6 +651,8 @@ TableBlockBytes table_bytes(const Superblock& sb, unsigned int copy, std::uint64
     return encode_table_block(sb.seed(), header, entries);
 }
 
+namespace {
+
 bool is_live(const Superblock& sb, unsigned int copy) {
     return (sb.live_copies & (1U << copy)) != 0;
 }
@@ -658,7 +661,8 @@ bool is_live(const Superblock& sb, unsigned int copy) {
 
 void write_table_copy(BlockIo& spare, const Superblock& sb, unsigned int copy, std::uint64_t index,
                       std::uint64_t generation, std::span<const Entry> entries) {
-    spare.write(sb.table_sector(index, copy), table_bytes(sb, copy, index, generation, entries));
+    spare.write(sb.table_sector(index, copy),
+                table_block_bytes(sb, copy, index, generation, entries));
     spare.flush();
 }
 
@@ -685,7 +689,7 @@ void write_table(BlockIo& spare, const Superblock& sb, std::uint64_t generation,
                 const auto rest = table.subspan((at + i) * REMAP_ENTRIES_PER_BLOCK);
                 const auto now =
                     rest.first(std::min<std::size_t>(rest.size(), REMAP_ENTRIES_PER_BLOCK));
-                const auto bytes = table_bytes(sb, copy, at + i, generation, now);
+                const auto bytes = table_block_bytes(sb, copy, at + i, generation, now);
                 std::copy(bytes.begin(), bytes.end(),
                           buffer.bytes().subspan(i * REMAP_TABLE_BLOCK_SIZE).begin());
             }

@@ -128,7 +128,9 @@ struct Table {
 };
 
 /// Loads the table; damage is recorded, not thrown. 16 bytes of memory per initialised slot.
-Table load_table(BlockIo& spare, const Superblock& superblock);
+/// `progress` is called now and then with table blocks done and in all.
+Table load_table(BlockIo& spare, const Superblock& superblock,
+                 const std::function<void(std::uint64_t, std::uint64_t)>& progress = {});
 
 /// load_table, but Error (unrecognised) if a block is lost or an entry is invalid.
 Table load_intact_table(BlockIo& spare, const Superblock& superblock);
@@ -171,6 +173,11 @@ void write_superblock_copy(BlockIo& spare, const Superblock& superblock, unsigne
 /// a flush after each. Throws IoError at the first that fails.
 void write_table_block(BlockIo& spare, const Superblock& superblock, std::uint64_t index,
                        std::uint64_t generation, std::span<const Entry> entries);
+
+/// The 4096 bytes of table block `index` of copy `copy`.
+TableBlockBytes table_block_bytes(const Superblock& superblock, unsigned int copy,
+                                  std::uint64_t index, std::uint64_t generation,
+                                  std::span<const Entry> entries);
 
 /// Writes one copy of one table block and flushes. Throws IoError.
 void write_table_copy(BlockIo& spare, const Superblock& superblock, unsigned int copy,

@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libremap/check.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+using Kind = PlannedWrite::Kind;
+
+/// Ids of what can be wrong with one copy of a structure.
+struct CopyIds {
+    Verdict verdict;
+    const char* id;
+};
+
+constexpr std::array superblock_ids = {
+    CopyIds{Verdict::bad_crc, "RMF-0101"},    CopyIds{Verdict::unreadable, "RMF-0102"},
+    CopyIds{Verdict::stale, "RMF-0103"},      CopyIds{Verdict::misplaced, "RMF-0104"},
+    CopyIds{Verdict::absent, "RMF-0105"},     CopyIds{Verdict::implausible, "RMF-0106"},
+    CopyIds{Verdict::wrong_role, "RMF-0107"}, CopyIds{Verdict::foreign, "RMF-0108"},
+};
+
+constexpr std::array table_ids = {
+    CopyIds{Verdict::bad_crc, "RMF-0201"}, CopyIds{Verdict::unreadable, "RMF-0202"},
+    CopyIds{Verdict::stale, "RMF-0203"},   CopyIds{Verdict::misplaced, "RMF-0204"},
+    CopyIds{Verdict::absent, "RMF-0205"},
+};
+
+/// What check_entry calls the fault, and its id.
+constexpr std::array<std::pair<const char*, const char*>, 5> entry_ids = {{
+    {"free entry", "RMF-0301"},
+    {"entry beyond the last slot", "RMF-0302"},
+    {"state", "RMF-0303"},
+    {"main block", "RMF-0304"},
+    {"slot under a superblock", "RMF-0305"},
+}};
+
+template <std::size_t size>
+const char* id_for(const std::array<CopyIds, size>& ids, Verdict verdict) {
+    for (const CopyIds& row : ids) {
+        if (row.verdict == verdict)
+            return row.id;
+    }
+    return nullptr;
+}
+
+class Checker {
+  public:
+    Checker(BlockIo& spare, BlockIo* main, const Progress& progress)
+        : spare_(spare), main_(main), progress_(progress) {}
+
+    CheckResult run();
+
+  private:
+    Finding& add(const char* id, const BlockIo& device, std::string structure);
+    void explain(Finding& finding, const FieldProblem& problem) const;
+    /// Plans a step for the finding added last.
+    void plan(Kind kind, unsigned int copy, std::uint64_t index);
+
+    bool check_superblocks();
+    void check_superblock_copy(const SuperblockCopy& copy);
+    void no_winner();
+    void check_set_state();
+    void check_table();
+    void check_table_copies();
+    void check_lost_blocks();
+    void check_dead_copies();
+    void check_after_end();
+    void check_entries();
+    void check_duplicates();
+    void check_hidden_entries();
+    void count_slots();
+
+    void check_main();
+    void check_labels();
+    void check_label(unsigned int number, std::vector<Finding>& repairs);
+    bool in_exposed_extent(std::uint64_t block) const;
+    void judge_label_epochs();
+    void check_fillers();
+    void check_extent(const Hidden& extent);
+
+    bool leftover_of_commit(const TableProblem& problem) const;
+    const Superblock& sb() const { return *result_.superblock; }
+
+    BlockIo& spare_;
+    BlockIo* main_;
+    const Progress& progress_;
+    CheckResult result_;
+    bool main_is_ours_ = true;
+};
+
+Finding& Checker::add(const char* id, const BlockIo& device, std::string structure) {
+    Finding& finding = result_.findings.emplace_back();
+
+    finding.problem = &problem(id);
+    finding.device = device.name();
+    finding.structure = std::move(structure);
+    return finding;
+}
+
+void Checker::explain(Finding& finding, const FieldProblem& problem) const {
+    finding.field = problem.field;
+    finding.expected = problem.expected;
+    finding.found = problem.found;
+}
+
+void Checker::plan(Kind kind, unsigned int copy, std::uint64_t index) {
+    if (!result_.refused.empty())
+        return;
+    result_.findings.back().repairable = true;
+    result_.plan.push_back({kind, result_.findings.size() - 1, copy, index});
+}
+
+// --- superblocks ------------------------------------------------------------------------------
+
+void Checker::no_winner() {
+    const SuperblockScan& scan = result_.scan;
+    const bool traces = std::any_of(scan.copies.begin(), scan.copies.end(), [](const auto& c) {
+        return c.verdict == Verdict::bad_crc || c.verdict == Verdict::implausible ||
+               c.verdict == Verdict::misplaced || c.verdict == Verdict::conflict;
+    });
+    const char* id = "RMF-0116";
+
+    if (scan.newer_version)
+        id = "RMF-0112";
+    else if (scan.ambiguous)
+        id = "RMF-0111";
+    else if (scan.conflict)
+        id = "RMF-0110";
+    else if (traces)
+        id = "RMF-0113";
+    Finding& finding = add(id, spare_, "superblock");
+    finding.expected = "the superblock of a spare";
+    finding.found = remap::explain(scan);
+    result_.unknown = scan.newer_version || std::strcmp(id, "RMF-0116") == 0;
+    if (result_.unknown)
+        result_.refused = finding.found;
+}
+
+void Checker::check_superblock_copy(const SuperblockCopy& copy) {
+    const bool beyond = copy.verdict == Verdict::absent && copy.problem.field == "place";
+    const char* id = beyond ? "RMF-0109" : id_for(superblock_ids, copy.verdict);
+
+    if (!id || (copy.verdict == Verdict::stale && result_.scan.interrupted))
+        return;
+    Finding& finding = add(id, spare_, "superblock");
+    finding.copy = copy.copy;
+    finding.sector = copy.sector;
+    finding.verdict = verdict_name(copy.verdict);
+    explain(finding, copy.problem);
+    // A place that the winner does not record may have become part of the data area.
+    if (copy.recorded && !beyond)
+        plan(Kind::superblock_copy, copy.copy, 0);
+}
+
+/// True if there is a superblock to go on with.
+bool Checker::check_superblocks() {
+    result_.scan = scan_superblocks(spare_);
+    const SuperblockScan& scan = result_.scan;
+
+    if (!scan.newer_version)
+        result_.superblock = scan.winner ? scan.winner : scan.majority;
+    if (!result_.superblock)
+        no_winner();
+    else if ((sb().head.ro_compat & ~REMAP_RO_COMPAT_KNOWN) != 0)
+        result_.refused = "unknown features that allow reading only";
+    if (!result_.refused.empty() && result_.superblock)
+        add("RMF-0115", spare_, "superblock").found = result_.refused;
+    for (const SuperblockCopy& copy : scan.copies) {
+        if (result_.superblock)
+            check_superblock_copy(copy);
+    }
+    if (scan.interrupted) {
+        Finding& finding = add("RMF-0114", spare_, "superblock");
+        finding.expected = cat(REMAP_SB_COPIES, " new copies");
+        finding.found = cat(scan.count(Verdict::current));
+    }
+    return result_.superblock.has_value();
+}
+
+void Checker::check_set_state() {
+    const std::uint64_t size = spare_.size();
+    const std::uint32_t flags = sb().head.flags;
+
+    if (const auto bad = check_geometry(sb(), size))
+        explain(add("RMF-0401", spare_, "device"), *bad);
+    if (size / REMAP_SB_SECTORS > sb().spare_size / REMAP_SB_SECTORS) {
+        Finding& finding = add("RMF-0402", spare_, "device");
+        finding.expected = cat(sb().spare_size, " sectors");
+        finding.found = cat(size, " sectors");
+    }
+    if (sb().head.state != REMAP_STATE_COMPLETE) {
+        Finding& finding = add(main_ ? "RMF-0403" : "RMF-0404", spare_, "set");
+        finding.expected = set_state_name(REMAP_STATE_COMPLETE);
+        finding.found = set_state_name(sb().head.state);
+    }
+    if ((flags & REMAP_FLAG_READ_ONLY) != 0)
+        add("RMF-0405", spare_, "set");
+    if ((flags & REMAP_FLAG_LABEL_FROZEN) != 0)
+        add("RMF-0406", spare_, "set");
+}
+
+// --- table ------------------------------------------------------------------------------------
+
+/// A commit writes its blocks to one copy after the other, under one generation. So what the last
+/// commit left is newest on the first copies only.
+bool Checker::leftover_of_commit(const TableProblem& problem) const {
+    const Table& table = result_.table;
+    const std::uint64_t newest = table.generations[problem.index];
+
+    if (problem.verdict != Verdict::stale || newest != table.highest_generation)
+        return false;
+    // All live copies after this one must be old as well, and so must be none before a new one.
+    for (const TableProblem& other : table.problems) {
+        if (other.index == problem.index && other.verdict != Verdict::stale)
+            return false;
+    }
+    for (unsigned int copy = problem.copy + 1; copy < sb().segment().nr_copies; copy++) {
+        const bool live = (sb().live_copies & (1U << copy)) != 0;
+        const bool old = std::any_of(table.problems.begin(), table.problems.end(),
+                                     [&](const TableProblem& other) {
+                                         return other.index == problem.index && other.copy == copy;
+                                     });
+        if (live && !old)
+            return false;
+    }
+    return true;
+}
+
+void Checker::check_table_copies() {
+    const Table& table = result_.table;
+
+    for (const TableProblem& p : table.problems) {
+        const char* id = id_for(table_ids, p.verdict);
+        if (!id)  // a conflict, which check_lost_blocks reports
+            continue;
+        const bool leftover = !table.is_lost(p.index) && leftover_of_commit(p);
+        Finding& finding = add(leftover ? "RMF-0208" : id, spare_, "table block");
+        finding.index = p.index;
+        finding.copy = p.copy;
+        finding.sector = p.sector;
+        finding.verdict = verdict_name(p.verdict);
+        explain(finding, p.problem);
+        const bool source =
+            !table.is_lost(p.index) &&
+            !std::binary_search(table.miscounted.begin(), table.miscounted.end(), p.index);
+        if (!leftover && source)
+            plan(Kind::table_copy, p.copy, p.index);
+    }
+}
+
+void Checker::check_lost_blocks() {
+    const Table& table = result_.table;
+
+    for (const std::uint64_t index : table.lost) {
+        const bool conflict =
+            std::binary_search(table.conflicts.begin(), table.conflicts.end(), index);
+        Finding& finding = add(conflict ? "RMF-0207" : "RMF-0206", spare_, "table block");
+        finding.index = index;
+        finding.expected = conflict ? "equal copies" : "a valid copy";
+        finding.found = conflict ? "different ones" : "none";
+    }
+    for (const std::uint64_t index : table.miscounted)
+        add("RMF-0211", spare_, "table block").index = index;
+}
+
+void Checker::check_dead_copies() {
+    const bool whole = result_.table.lost.empty() && result_.table.miscounted.empty();
+
+    for (unsigned int copy = 0; copy < sb().segment().nr_copies; copy++) {
+        if ((sb().live_copies & (1U << copy)) != 0)
+            continue;
+        Finding& finding = add(whole ? "RMF-0209" : "RMF-0210", spare_, "table");
+        finding.copy = copy;
+        finding.sector = sb().segment().table_start[copy];
+        finding.verdict = verdict_name(Verdict::dead);
+        if (whole)
+            plan(Kind::rebuild_copy, copy, 0);
+    }
+}
+
+/// New table blocks are written before the length that takes them in.
+void Checker::check_after_end() {
+    constexpr std::uint64_t extension = 256;  // at most this many blocks at once
+    const std::uint64_t first = sb().table_length;
+    const std::uint64_t end = std::min(first + extension, sb().segment().table_blocks());
+    std::uint64_t valid_end = first;
+    std::uint64_t used_end = first;
+
+    visit_table(spare_, sb(), first, end, false, [&](const TableBlockView& view) {
+        if (view.winner < 0 || valid_end != view.index)
+            return;
+        valid_end = view.index + 1;
+        if (view.copies[static_cast<std::size_t>(view.winner)].header.in_use > 0)
+            used_end = valid_end;
+    });
+    if (valid_end == first)
+        return;
+    Finding& finding = add(used_end > first ? "RMF-0213" : "RMF-0212", spare_, "table");
+    finding.index = first;
+    finding.expected = cat(first, " blocks");
+    finding.found = cat(valid_end - first, " more");
+    if (used_end > first)
+        plan(Kind::extend_table, 0, used_end);
+}
+
+void Checker::check_entries() {
+    const std::vector<Entry>& entries = result_.table.entries;
+    std::uint64_t lost = 0;
+
+    for (std::uint64_t slot = 0; slot < entries.size(); slot++) {
+        lost += entries[slot].state() == REMAP_ENTRY_LOST;
+        const auto bad = check_entry(sb(), slot, entries[slot]);
+        if (!bad)
+            continue;
+        const auto* row = std::find_if(entry_ids.begin(), entry_ids.end(),
+                                       [&](const auto& r) { return bad->field == r.first; });
+        Finding& finding = add(row->second, spare_, "slot");
+        finding.index = slot;
+        finding.sector = sb().table_sector(slot / REMAP_ENTRIES_PER_BLOCK, 0);
+        explain(finding, *bad);
+    }
+    if (lost > 0)
+        add("RMF-0313", spare_, "table").found = cat(lost);
+}
+
+void Checker::check_duplicates() {
+    for (const Duplicate& d : find_duplicates(result_.table)) {
+        Finding& finding = add(d.winner ? "RMF-0310" : "RMF-0311", spare_, "main block");
+        finding.index = d.block;
+        finding.expected = "one slot";
+        for (const std::uint64_t slot : d.slots)
+            finding.found += cat(finding.found.empty() ? "slots " : ", ", slot);
+        if (d.winner)
+            finding.found += cat("; slot ", *d.winner, " wins");
+    }
+}
+
+/// Hidden extents are short and few: their blocks are marked off against the whole table once.
+void Checker::check_hidden_entries() {
+    std::vector<std::vector<bool>> have;
+
+    for (const Hidden& h : sb().hidden)
+        have.emplace_back(h.count);
+    for (const Entry& entry : result_.table.entries) {
+        if (!entry.is_live())
+            continue;
+        const auto after =
+            std::upper_bound(sb().hidden.begin(), sb().hidden.end(), entry.block(),
+                             [](std::uint64_t block, const Hidden& h) { return block < h.start; });
+        if (after == sb().hidden.begin())
+            continue;
+        const Hidden& extent = *(after - 1);
+        if (entry.block() - extent.start < extent.count)
+            have[static_cast<std::size_t>(&extent - sb().hidden.data())]
+                [entry.block() - extent.start] = true;
+    }
+    for (std::size_t e = 0; e < have.size(); e++) {
+        for (std::size_t i = 0; i < have[e].size(); i++) {
+            if (have[e][i])
+                continue;
+            Finding& finding = add("RMF-0312", spare_, "main block");
+            finding.index = sb().hidden[e].start + i;
+            finding.expected = "a slot";
+            finding.found = "none";
+        }
+    }
+}
+
+void Checker::count_slots() {
+    std::uint64_t reserved = 0;
+    const std::uint64_t start = sb().segment().data_start;
+
+    for (const Entry& entry : result_.table.entries)
+        result_.slots_used += !entry.is_free();
+    for (const std::uint64_t place : sb().sb_sector) {
+        for (std::uint64_t at = place; at < place + REMAP_SB_SECTORS; at += sb().block_sectors())
+            reserved +=
+                at >= start && (at - start) / sb().block_sectors() < sb().segment().nr_slots;
+    }
+    result_.slots_total = sb().segment().nr_slots - reserved;
+}
+
+void Checker::check_table() {
+    result_.table = load_table(spare_, sb(), progress_);
+    check_table_copies();
+    check_lost_blocks();
+    check_dead_copies();
+    check_after_end();
+    check_entries();
+    check_duplicates();
+    // With table blocks missing this would only say the same again; a set that is being adopted
+    // or released need not have the entries.
+    if (result_.table.lost.empty() && sb().head.state == REMAP_STATE_COMPLETE)
+        check_hidden_entries();
+    count_slots();
+}
+
+// --- main -------------------------------------------------------------------------------------
+
+bool Checker::in_exposed_extent(std::uint64_t block) const {
+    return std::any_of(sb().hidden.begin(), sb().hidden.end(), [block](const Hidden& h) {
+        return (h.flags & REMAP_HIDDEN_EXPOSED) != 0 && block >= h.start &&
+               block - h.start < h.count;
+    });
+}
+
+void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
+    const std::uint64_t sector = sb().label_sector[number];
+    const Label ours = make_label(sb());
+    LabelBytes bytes{};
+    Finding finding;
+
+    finding.device = main_->name();
+    finding.structure = "label";
+    finding.copy = number;
+    finding.sector = sector;
+    if (const int error = main_->try_read(sector, bytes)) {
+        finding.problem = &problem("RMF-0507");
+        finding.verdict = verdict_name(Verdict::unreadable);
+        finding.found = std::strerror(error);
+        repairs.push_back(std::move(finding));
+        return;
+    }
+    auto decoded = decode_label(bytes, sector);
+    const Head& head = decoded.value.head;
+    if (decoded.valid() && (head.set_uuid != ours.head.set_uuid || head.nonce != ours.head.nonce ||
+                            head.member_uuid != ours.head.member_uuid ||
+                            head.partner_uuid != ours.head.partner_uuid)) {
+        Finding& stranger = add("RMF-0502", *main_, "label");
+        stranger.copy = number;
+        stranger.sector = sector;
+        stranger.verdict = verdict_name(Verdict::foreign);
+        stranger.expected = cat("set ", ours.head.set_uuid, ", spare ", ours.head.partner_uuid);
+        stranger.found = cat("set ", head.set_uuid, ", spare ", head.partner_uuid);
+        main_is_ours_ = false;
+        return;
+    }
+    if (decoded.valid() && (head.copy != number || head.state != REMAP_STATE_COMPLETE)) {
+        decoded.verdict = Verdict::misplaced;
+        decoded.problem = {"copy and state", cat(number, ", complete"),
+                           cat(+head.copy, ", ", set_state_name(head.state))};
+    }
+    if (decoded.valid()) {
+        if (!result_.label || decoded.value.epoch > result_.label->epoch)
+            result_.label = decoded.value;
+        return;
+    }
+    if (decoded.verdict == Verdict::absent && in_exposed_extent(sector / sb().block_sectors())) {
+        Finding& exposed = add("RMF-0511", *main_, "label");
+        exposed.copy = number;
+        exposed.sector = sector;
+        return;
+    }
+    finding.problem = &problem(decoded.verdict == Verdict::absent ? "RMF-0508" : "RMF-0506");
+    finding.verdict = verdict_name(decoded.verdict);
+    explain(finding, decoded.problem);
+    repairs.push_back(std::move(finding));
+}
+
+void Checker::judge_label_epochs() {
+    const std::uint32_t epoch = result_.label->epoch;
+    const char* id = nullptr;
+
+    if (epoch > sb().epoch)
+        id = "RMF-0504";
+    else if (epoch < sb().label_epoch)
+        id = "RMF-0505";
+    if (!id)
+        return;
+    Finding& finding = add(id, *main_, "label");
+    finding.field = "epoch";
+    finding.expected = cat(sb().label_epoch, " to ", sb().epoch);
+    finding.found = cat(epoch);
+    main_is_ours_ = false;
+}
+
+void Checker::check_labels() {
+    std::vector<Finding> repairs;
+
+    for (unsigned int i = 0; i < sb().label_sector.size(); i++)
+        check_label(i, repairs);
+    if (result_.label) {
+        judge_label_epochs();
+    } else if (main_is_ours_) {
+        Finding& finding = add("RMF-0503", *main_, "label");
+        finding.expected = cat("set ", sb().head.set_uuid);
+        finding.found = cat("no valid label at ", sb().label_sector.size(), " places");
+        main_is_ours_ = false;
+    }
+    for (Finding& repair : repairs) {
+        const auto number = static_cast<unsigned int>(*repair.copy);
+        result_.findings.push_back(std::move(repair));
+        if (main_is_ours_)
+            plan(Kind::label, number, 0);
+    }
+}
+
+/// One finding for each way in which blocks of an extent are not as they should be.
+void Checker::check_extent(const Hidden& extent) {
+    const bool exposed = (extent.flags & REMAP_HIDDEN_EXPOSED) != 0;
+    const Filler wanted = make_filler(sb());
+    std::vector<std::uint64_t> unreadable;
+    std::vector<std::uint64_t> other;
+    LabelBytes bytes{};
+
+    for (std::uint64_t block = extent.start; block < extent.start + extent.count; block++) {
+        const std::uint64_t sector = block * sb().block_sectors();
+        if (std::binary_search(sb().label_sector.begin(), sb().label_sector.end(), sector))
+            continue;
+        if (main_->try_read(sector, bytes) != 0) {
+            unreadable.push_back(block);
+            continue;
+        }
+        const auto decoded = decode_filler(bytes, sector);
+        const Head& head = decoded.value.head;
+        if (!decoded.valid() || head.set_uuid != wanted.head.set_uuid ||
+            head.nonce != wanted.head.nonce || head.member_uuid != wanted.head.member_uuid)
+            other.push_back(block);
+    }
+    const auto report = [&](const char* id, const std::vector<std::uint64_t>& blocks) {
+        Finding& finding = add(id, *main_, "hidden block");
+        finding.index = blocks.front();
+        finding.sector = blocks.front() * sb().block_sectors();
+        finding.expected = "filler";
+        finding.found = cat(blocks.size(), " blocks without it");
+    };
+    if (!unreadable.empty())
+        report("RMF-0512", unreadable);
+    if (other.empty())
+        return;
+    report(exposed ? "RMF-0511" : "RMF-0510", other);
+    for (const std::uint64_t block : other) {
+        if (!exposed)
+            plan(Kind::filler, 0, block);
+    }
+}
+
+void Checker::check_fillers() {
+    for (const Hidden& extent : sb().hidden)
+        check_extent(extent);
+}
+
+void Checker::check_main() {
+    if (main_->size() < sb().main_size) {
+        Finding& finding = add("RMF-0501", *main_, "device");
+        finding.expected = cat("at least ", sb().main_size, " sectors");
+        finding.found = cat(main_->size(), " sectors");
+        main_is_ours_ = false;
+        return;
+    }
+    if (main_->logical_block_size() > sb().block_size()) {
+        Finding& finding = add("RMF-0513", *main_, "device");
+        finding.expected = cat("at most ", sb().block_size(), " bytes");
+        finding.found = cat(main_->logical_block_size(), " bytes");
+        main_is_ours_ = false;
+        return;
+    }
+    if (sb().is_bare() || sb().head.state != REMAP_STATE_COMPLETE)
+        return;
+    check_labels();
+    if (main_is_ours_)
+        check_fillers();
+}
+
+CheckResult Checker::run() {
+    if (!check_superblocks())
+        return std::move(result_);
+    check_set_state();
+    check_table();
+    if (main_)
+        check_main();
+    if (main_ && main_is_ours_ && sb().head.state != REMAP_STATE_COMPLETE) {
+        for (std::size_t i = 0; i < result_.findings.size(); i++) {
+            if (std::strcmp(result_.findings[i].problem->id, "RMF-0403") != 0)
+                continue;
+            if (result_.refused.empty()) {
+                result_.findings[i].repairable = true;
+                result_.plan.push_back({Kind::recover, i, 0, 0});
+            }
+        }
+    }
+    return std::move(result_);
+}
+
+}  // namespace
+
+const char* severity_name(Severity severity) {
+    switch (severity) {
+        case Severity::note:
+            return "note";
+        case Severity::warning:
+            return "warning";
+        case Severity::error:
+            return "error";
+    }
+    return "unknown";
+}
+
+bool CheckResult::damaged() const {
+    return std::any_of(findings.begin(), findings.end(), [](const Finding& finding) {
+        return finding.problem->severity != Severity::note;
+    });
+}
+
+int CheckResult::exit_bits(bool preened) const {
+    int bits = fsck::ok;
+
+    if (unknown)
+        return fsck::operational;
+    for (const Finding& finding : findings) {
+        const Severity severity = finding.problem->severity;
+        const bool tolerable = preened && severity == Severity::warning &&
+                               (!finding.repairable || !finding.repair_error.empty());
+        if (finding.repaired)
+            bits |= fsck::corrected;
+        else if (severity != Severity::note && !tolerable)
+            bits |= fsck::uncorrected;
+    }
+    return bits;
+}
+
+std::string describe(const Finding& finding) {
+    std::string text = cat(finding.problem->id, " ", severity_name(finding.problem->severity), ": ",
+                           finding.device, ": ", finding.structure);
+
+    if (finding.index)
+        text += cat(" ", *finding.index);
+    if (finding.copy)
+        text += cat(" copy ", *finding.copy);
+    if (finding.sector)
+        text += cat(" at sector ", *finding.sector);
+    text += cat(": ", finding.problem->text);
+    std::string detail = finding.field;
+    const auto append = [&detail](const char* what, const std::string& value) {
+        if (!value.empty())
+            detail += cat(detail.empty() ? "" : detail.back() == ',' ? " " : ": ", what, value);
+    };
+    append("expected ", finding.expected);
+    if (!finding.expected.empty() && !finding.found.empty())
+        detail += ",";
+    append("found ", finding.found);
+    if (!detail.empty())
+        text += cat(" (", detail, ")");
+    return text;
+}
+
+CheckResult check_set(BlockIo& spare, BlockIo* main, const Progress& progress) {
+    return Checker(spare, main, progress).run();
+}
+
+}  // namespace remap

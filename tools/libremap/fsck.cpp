@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libremap/fsck.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <ostream>
+#include <set>
+#include <sstream>
+
+#include "libremap/error.hpp"
+#include "libremap/report.hpp"
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+struct Devices {
+    std::unique_ptr<BlockIo> spare;
+    std::unique_ptr<BlockIo> main;
+};
+
+bool wants_main(const CheckResult& result, const Wanted& wanted) {
+    return std::any_of(result.plan.begin(), result.plan.end(), [&](const PlannedWrite& step) {
+        return step.on_main() && wanted(result.findings[step.finding]);
+    });
+}
+
+bool wants_any(const CheckResult& result, const Wanted& wanted) {
+    return std::any_of(result.plan.begin(), result.plan.end(), [&](const PlannedWrite& step) {
+        return wanted(result.findings[step.finding]);
+    });
+}
+
+/// Says which finding this is, also when the check is made again.
+std::string key(const Finding& finding) {
+    return cat(finding.problem->id, "/", finding.device, "/", finding.index.value_or(~0ULL), "/",
+               finding.copy.value_or(~0ULL));
+}
+
+class Run {
+  public:
+    Run(const FsckOptions& options, FsckFrontend& frontend)
+        : options_(options), frontend_(frontend) {}
+
+    int go();
+
+  private:
+    Devices open(Mode spare_mode, Mode main_mode) const;
+    CheckResult check(const Devices& devices) const;
+    Wanted wanted_of_mode(const CheckResult& result);
+    void repair(CheckResult& result, const Wanted& wanted);
+    void report(const CheckResult& result) const;
+    void report_text(const CheckResult& result) const;
+    void summary(const CheckResult& result) const;
+    void report_json(const CheckResult& result, int exit_code) const;
+
+    const FsckOptions& options_;
+    FsckFrontend& frontend_;
+};
+
+Devices Run::open(Mode spare_mode, Mode main_mode) const {
+    Devices devices;
+
+    devices.spare = open_block_io(options_.spare, spare_mode);
+    if (options_.main)
+        devices.main = open_block_io(*options_.main, main_mode);
+    return devices;
+}
+
+CheckResult Run::check(const Devices& devices) const {
+    Progress progress;
+
+    if (options_.progress_fd >= 0) {
+        progress = [this](std::uint64_t done, std::uint64_t total) {
+            const std::string line = cat("1 ", done, " ", total, " ", options_.spare, "\n");
+            // Whoever gave the descriptor may have gone; that is no reason to stop.
+            static_cast<void>(!write(options_.progress_fd, line.data(), line.size()));
+        };
+    }
+    return check_set(*devices.spare, devices.main.get(), progress);
+}
+
+/// Which findings shall be repaired; asks where the mode says so.
+Wanted Run::wanted_of_mode(const CheckResult& result) {
+    const auto answers = std::make_shared<std::set<std::string>>();
+
+    switch (options_.mode) {
+        case FsckMode::check:
+            return [](const Finding&) { return false; };
+        case FsckMode::preen:
+            return [](const Finding& f) { return f.problem->repair == Repair::preen; };
+        case FsckMode::yes:
+            return [](const Finding&) { return true; };
+        case FsckMode::interactive:
+            break;
+    }
+    for (const Finding& finding : result.findings) {
+        if (finding.repairable &&
+            frontend_.ask(cat(describe(finding), "\n  ", finding.problem->fix, "?")))
+            answers->insert(key(finding));
+    }
+    return [answers](const Finding& f) { return answers->count(key(f)) > 0; };
+}
+
+void Run::repair(CheckResult& result, const Wanted& wanted) {
+    if (!wants_any(result, wanted))
+        return;
+    const Mode main_mode = wants_main(result, wanted) ? Mode::read_write : Mode::read_only;
+    const Devices devices = open(Mode::read_write, main_mode);
+    result = check(devices);
+    apply_plan(result, *devices.spare, main_mode == Mode::read_write ? devices.main.get() : nullptr,
+               wanted);
+}
+
+void Run::report_text(const CheckResult& result) const {
+    for (const Finding& finding : result.findings) {
+        frontend_.out << describe(finding) << "\n";
+        if (finding.repaired)
+            frontend_.out << "  repaired: " << finding.problem->fix << "\n";
+        else if (!finding.repair_error.empty())
+            frontend_.out << "  not repaired: " << finding.repair_error << "\n";
+    }
+    summary(result);
+}
+
+void Run::summary(const CheckResult& result) const {
+    const auto count = [&result](auto predicate) {
+        return std::count_if(result.findings.begin(), result.findings.end(), predicate);
+    };
+    const auto problems =
+        count([](const Finding& f) { return f.problem->severity != Severity::note; });
+    const auto repaired = count([](const Finding& f) { return f.repaired; });
+
+    frontend_.out << options_.spare << ": ";
+    if (result.superblock)
+        frontend_.out << "set " << result.superblock->head.set_uuid << ", " << result.slots_used
+                      << "/" << result.slots_total << " slots used, ";
+    if (!result.refused.empty())
+        frontend_.out << "nothing was or will be written: " << result.refused << "\n";
+    else if (problems == 0)
+        frontend_.out << "clean\n";
+    else
+        frontend_.out << problems << (problems == 1 ? " problem" : " problems") << ", " << repaired
+                      << " repaired\n";
+}
+
+void Run::report_json(const CheckResult& result, int exit_code) const {
+    JsonEmitter json(frontend_.out);
+    const auto text = [&json](const char* name, const std::string& value) {
+        if (!value.empty())
+            json.text(name, value);
+    };
+    const auto number = [&json](const char* name, const std::optional<std::uint64_t>& value) {
+        if (value)
+            json.number(name, *value);
+    };
+
+    json.text("device", options_.spare);
+    if (result.superblock)
+        json.text("set_uuid", result.superblock->head.set_uuid.str());
+    json.number("slots_used", result.slots_used);
+    json.number("slots_total", result.slots_total);
+    text("refused", result.refused);
+    json.begin_list("findings");
+    for (const Finding& f : result.findings) {
+        json.begin_object("");
+        json.text("id", f.problem->id);
+        json.text("severity", severity_name(f.problem->severity));
+        json.text("text", f.problem->text);
+        json.text("device", f.device);
+        json.text("structure", f.structure);
+        number("index", f.index);
+        number("copy", f.copy);
+        number("sector", f.sector);
+        text("verdict", f.verdict);
+        text("field", f.field);
+        text("expected", f.expected);
+        text("found", f.found);
+        json.boolean("repairable", f.repairable);
+        json.boolean("repaired", f.repaired);
+        text("repair_error", f.repair_error);
+        json.end_object();
+    }
+    json.end_list();
+    json.number("exit_code", static_cast<std::uint64_t>(exit_code));
+    json.finish();
+}
+
+int Run::go() {
+    CheckResult result;
+
+    {
+        const Devices devices = open(Mode::read_only, Mode::read_only);
+        if (in_use(*devices.spare))
+            frontend_.err << options_.spare << ": in use: what is read may change meanwhile\n";
+        result = check(devices);
+    }
+    if (result.refused.empty())
+        repair(result, wanted_of_mode(result));
+    const int bits = result.exit_bits(options_.mode == FsckMode::preen);
+    if (options_.json)
+        report_json(result, bits);
+    else if (options_.mode != FsckMode::preen || bits != fsck::ok || result.damaged())
+        report_text(result);
+    else
+        summary(result);
+    return bits;
+}
+
+}  // namespace
+
+int run_fsck(const FsckOptions& options, FsckFrontend& frontend) {
+    try {
+        return Run(options, frontend).go();
+    } catch (const Error& error) {
+        frontend.err << error.what() << "\n";
+        return error.code() == Exit::usage ? fsck::usage : fsck::operational;
+    }
+}
+
+int preen(const std::string& spare, const std::optional<std::string>& main,
+          const std::function<void(const std::string&)>& message) {
+    FsckOptions options;
+    std::ostringstream out;
+    std::ostringstream err;
+    FsckFrontend frontend{out, err, {}};
+
+    options.spare = spare;
+    options.main = main;
+    options.mode = FsckMode::preen;
+    const int bits = run_fsck(options, frontend);
+    const auto pass_on = [&message](const std::ostringstream& from) {
+        std::istringstream lines(from.str());
+        for (std::string line; std::getline(lines, line);)
+            message(line);
+    };
+    if (bits != fsck::ok || out.str().find("\n") != out.str().rfind("\n"))
+        pass_on(out);
+    pass_on(err);
+    return bits;
+}
+
+}  // namespace remap

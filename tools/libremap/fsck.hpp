@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The whole of remap-fsck behind its command line.
+#pragma once
+
+#include <functional>
+#include <iosfwd>
+#include <optional>
+#include <string>
+
+#include "libremap/check.hpp"
+
+namespace remap {
+
+enum class FsckMode {
+    check,        ///< -n: report, change nothing
+    preen,        ///< -p, -a: what loses nothing, without questions
+    yes,          ///< -y: everything that can be repaired
+    interactive,  ///< ask for each finding
+};
+
+struct FsckOptions {
+    std::string spare;
+    std::optional<std::string> main;
+    FsckMode mode = FsckMode::check;
+    bool json = false;
+    int progress_fd = -1;  ///< lines "pass done total device" go there, as fsck(8) wants them
+};
+
+/// Where a run of fsck says what it does, and whom it asks.
+struct FsckFrontend {
+    std::ostream& out;  ///< findings
+    std::ostream& err;  ///< trouble
+    /// A question; true: yes. Called in mode `interactive` only.
+    std::function<bool(const std::string&)> ask;
+};
+
+/// Checks, repairs as the mode says, and reports. Devices are opened for writing only when a
+/// repair is about to be made; what is repaired was then found again under that lock. Returns
+/// fsck(8) exit bits. Throws nothing but std::bad_alloc.
+int run_fsck(const FsckOptions& options, FsckFrontend& frontend);
+
+}  // namespace remap

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "libremap/adopt.hpp"
+#include "libremap/check.hpp"
+#include "libremap/error.hpp"
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+using Kind = PlannedWrite::Kind;
+
+class Repairer {
+  public:
+    Repairer(CheckResult& result, BlockIo& spare, BlockIo* main)
+        : result_(result), spare_(spare), main_(main) {}
+
+    void carry_out(const PlannedWrite& step);
+
+  private:
+    void superblock_copy(unsigned int copy);
+    void table_copy(unsigned int copy, std::uint64_t index);
+    void rebuild_copy(unsigned int copy);
+    void new_superblock(const Superblock& superblock);
+    void label(unsigned int number);
+    void filler(std::uint64_t block);
+    void write_main_block(std::uint64_t sector, const LabelBytes& bytes);
+    std::span<const Entry> entries_of(std::uint64_t index) const;
+    const Superblock& sb() const { return *result_.superblock; }
+
+    CheckResult& result_;
+    BlockIo& spare_;
+    BlockIo* main_;
+};
+
+void Repairer::superblock_copy(unsigned int copy) {
+    const SuperblockScan& scan = result_.scan;
+    SuperblockBytes bytes = scan.copies[static_cast<std::size_t>(scan.winner_index)].bytes;
+    const std::uint64_t sector = sb().sb_sector[copy];
+
+    relocate_superblock(bytes, copy, sector);
+    spare_.write(sector, bytes);
+    spare_.flush();
+}
+
+std::span<const Entry> Repairer::entries_of(std::uint64_t index) const {
+    return std::span(result_.table.entries)
+        .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK);
+}
+
+void Repairer::table_copy(unsigned int copy, std::uint64_t index) {
+    write_table_copy(spare_, sb(), copy, index, result_.table.generations[index],
+                     entries_of(index));
+}
+
+/// The copy counts again only when all of it is there, so a power cut leaves it dead.
+void Repairer::rebuild_copy(unsigned int copy) {
+    Superblock changed = sb();
+
+    for (std::uint64_t index = 0; index < sb().table_length; index++)
+        spare_.write(sb().table_sector(index, copy),
+                     table_block_bytes(sb(), copy, index, result_.table.generations[index],
+                                       entries_of(index)));
+    spare_.flush();
+    changed.live_copies = static_cast<std::uint8_t>(changed.live_copies | 1U << copy);
+    new_superblock(changed);
+}
+
+void Repairer::new_superblock(const Superblock& superblock) {
+    Superblock changed = superblock;
+    const std::uint64_t seen =
+        std::max(result_.scan.highest_generation, result_.table.highest_generation);
+
+    changed.head.generation = next_generation(changed.epoch, seen);
+    write_superblock(spare_, changed);
+    result_.scan.highest_generation = changed.head.generation;
+    result_.superblock = changed;
+}
+
+void Repairer::write_main_block(std::uint64_t sector, const LabelBytes& bytes) {
+    std::vector<std::uint8_t> block(sb().block_size());
+
+    std::copy(bytes.begin(), bytes.end(), block.begin());
+    main_->write(sector, block);
+    main_->flush();
+}
+
+void Repairer::label(unsigned int number) {
+    const std::uint64_t sector = sb().label_sector[number];
+    write_main_block(sector, encode_label(*result_.label, number, sector));
+}
+
+void Repairer::filler(std::uint64_t block) {
+    const std::uint64_t sector = block * sb().block_sectors();
+    write_main_block(sector, encode_filler(make_filler(sb()), sector));
+}
+
+void Repairer::carry_out(const PlannedWrite& step) {
+    switch (step.kind) {
+        case Kind::superblock_copy:
+            return superblock_copy(step.copy);
+        case Kind::table_copy:
+            return table_copy(step.copy, step.index);
+        case Kind::rebuild_copy:
+            return rebuild_copy(step.copy);
+        case Kind::extend_table: {
+            Superblock changed = sb();
+            changed.table_length = step.index;
+            return new_superblock(changed);
+        }
+        case Kind::label:
+            return label(step.copy);
+        case Kind::filler:
+            return filler(step.index);
+        case Kind::recover:
+            result_.findings[step.finding].found += cat("; ", adopt_recover(*main_, spare_).text);
+            return;
+    }
+}
+
+}  // namespace
+
+void apply_plan(CheckResult& result, BlockIo& spare, BlockIo* main, const Wanted& wanted) {
+    Repairer repairer(result, spare, main);
+
+    for (const PlannedWrite& step : result.plan) {
+        Finding& finding = result.findings[step.finding];
+        if (!wanted(finding) || (step.on_main() && !main))
+            continue;
+        try {
+            repairer.carry_out(step);
+            finding.repaired = finding.repair_error.empty();
+        } catch (const Error& error) {
+            finding.repair_error = error.what();
+            finding.repaired = false;
+        }
+    }
+}
+
+}  // namespace remap

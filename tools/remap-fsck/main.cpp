@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <string>
+
+#include "libremap/error.hpp"
+#include "libremap/fsck.hpp"
+#include "libremap/report.hpp"
+
+namespace {
+
+/// What the command line says, before it is made into FsckOptions.
+struct Arguments {
+    std::string spare;
+    std::string main;
+    bool no = false;
+    bool preen = false;
+    bool yes = false;
+    bool json = false;
+    bool ignored = false;
+    int progress_fd = -1;
+};
+
+void define(CLI::App& app, Arguments& arguments) {
+    app.add_option("SPARE", arguments.spare, "the spare: a block device or an image file")
+        ->required();
+    app.add_option("--main", arguments.main, "check the main's labels and hidden blocks as well");
+    auto* no = app.add_flag("-n", arguments.no, "check everything, change nothing");
+    auto* preen =
+        app.add_flag("-p,-a", arguments.preen, "repair what can be repaired without loss");
+    auto* yes = app.add_flag("-y", arguments.yes, "repair everything that can be repaired");
+    no->excludes(preen)->excludes(yes);
+    preen->excludes(yes);
+    app.add_flag("--json", arguments.json, "print the findings as JSON");
+    app.add_option("-C", arguments.progress_fd, "write progress to this file descriptor");
+    app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
+    app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
+    app.footer(
+        "Without -n, -p, -y: asks for each repair, or only reports if there is no terminal.\n"
+        "Exit status, added up: 0 no damage, 1 damage repaired, 4 damage left,\n"
+        "8 in use, not ours, newer format or I/O error, 16 wrong usage.");
+}
+
+remap::FsckMode mode_of(const Arguments& arguments) {
+    if (arguments.no)
+        return remap::FsckMode::check;
+    if (arguments.preen)
+        return remap::FsckMode::preen;
+    if (arguments.yes)
+        return remap::FsckMode::yes;
+    const bool terminal = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
+    return terminal && !arguments.json ? remap::FsckMode::interactive : remap::FsckMode::check;
+}
+
+bool ask(const std::string& question) {
+    std::string answer;
+
+    std::cout << question << " (y/n) " << std::flush;
+    return std::getline(std::cin, answer) && !answer.empty() &&
+           (answer.front() == 'y' || answer.front() == 'Y');
+}
+
+int run(const Arguments& arguments) {
+    remap::FsckOptions options;
+    remap::FsckFrontend frontend{std::cout, std::cerr, ask};
+
+    options.spare = arguments.spare;
+    if (!arguments.main.empty())
+        options.main = arguments.main;
+    options.mode = mode_of(arguments);
+    options.json = arguments.json;
+    options.progress_fd = arguments.progress_fd;
+    const int bits = remap::run_fsck(options, frontend);
+    try {
+        remap::finish_stdout();
+    } catch (const remap::Error& error) {
+        std::cerr << "remap-fsck: " << error.what() << "\n";
+        return bits | remap::fsck::operational;
+    }
+    return bits;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("Check and repair the metadata of a dm-remap set.", "remap-fsck");
+    Arguments arguments;
+
+    define(app, arguments);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) ? remap::fsck::usage : remap::fsck::ok;
+    }
+    return run(arguments);
+}
