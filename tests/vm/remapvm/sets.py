@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sets of a main and a spare for tests: formatting on the host, tables, status, and where things lie on a spare.
+
+What is read here of the on-disk format is read with Python's struct, not with the tools under test.
+"""
+
+import struct
+import subprocess
+from dataclasses import dataclass, fields
+
+from . import paths
+from .disk import SECTOR, Disk
+
+SB_OFFSET = 4096
+_SUPERBLOCK = struct.Struct("<16sII4BI3QQ16sQQ16s16s")
+ENTRY_STATES = {0: "free", 1: "mapped", 2: "lost", 3: "bad"}
+
+
+def tool(name: str, *words, check=True) -> subprocess.CompletedProcess:
+    """Run one of the project's tools on the host; with check, its failure raises with what it said."""
+    done = subprocess.run(
+        [paths.build() / "bin" / name, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{name} {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def format_set(main: Disk, spare: Disk, *options):
+    """Make a set of two disks while they are images on the host; a bare one with "--bare"."""
+    block = ["--block-size", str(main.block)] if main.block != SECTOR else []
+    tool("remapsetup", "format", "--yes", "--rescue-file", "none", *block, *options, main, spare)
+
+
+def table(vm, main="main", spare="spare", features="0", target="remap", sectors=None) -> str:
+    """The table line for two disks of a machine; the length is the main's."""
+    sectors = sectors or int(vm.run(f"blockdev --getsz {{{main}}}").stdout)
+    return f"0 {sectors} {target} {vm.dev(main)} {vm.dev(spare)} {features}"
+
+
+def open_set(vm, name="r0", **options) -> str:
+    """Create the remap device through dmsetup, without any tool of ours, and return its path."""
+    vm.run(["dmsetup", "create", name, "--table", table(vm, **options)])
+    return f"/dev/mapper/{name}"
+
+
+@dataclass
+class Status:
+    """The kernel's status line, see docs/design.md."""
+
+    set_uuid: str
+    block_sectors: int
+    slots: str
+    mapped: int
+    lost: int
+    bad: int
+    hidden: int
+    copies: str
+    epoch: int
+    remapped: int
+    main_write_errors: int
+    main_read_errors: int
+    spare_errors: int
+    failed: int
+    doubt: int
+    table_blocks: int
+    health: str
+    mode: str
+
+
+def status(vm, name="r0") -> Status:
+    """`dmsetup status` of a remap device."""
+    words = vm.run(["dmsetup", "status", name]).stdout.split()[3:]
+    kinds = [field.type for field in fields(Status)]
+    return Status(*(kind(word) for kind, word in zip(kinds, words, strict=True)))
+
+
+class Spare:
+    """Where things lie on a spare's image, from its first superblock."""
+
+    def __init__(self, disk: Disk):
+        self.disk = disk
+        block = disk.read(SB_OFFSET, 4096)
+        head = _SUPERBLOCK.unpack_from(block)
+        self.block_size = 1 << head[6]
+        self.set_uuid, self.nonce = head[12], head[13]
+        self.superblocks = struct.unpack_from("<5Q", block, 168)  # sectors
+        self.table_length = struct.unpack_from("<Q", block, 160)[0]  # table blocks
+        segment = struct.unpack_from("<BB6x4QQQQ", block, 1536)
+        self.tables = segment[2 : 2 + segment[1]]  # sectors where the copies begin
+        self.slots, self.data = segment[7], segment[8]
+
+    def entries(self, copy=0):
+        """The entries in use of a table copy: {slot: (state, main block, sequence)}."""
+        found = {}
+        for index in range(self.table_length):
+            block = self.disk.read(self.tables[copy] * SECTOR + index * 4096, 4096)
+            for number, (low, high) in enumerate(struct.iter_unpack("<QQ", block[64:])):
+                if low or high:
+                    state = ENTRY_STATES[(low >> 48) & 0xFF]
+                    found[index * 252 + number] = (state, low & ((1 << 48) - 1), high & 0xFFFFFF)
+        return found
+
+    def mapped(self, copy=0):
+        """Main blocks that have a slot: {block: slot}."""
+        return {block: slot for slot, (state, block, _) in self.entries(copy).items() if state == "mapped"}
+
+    def slot_sector(self, slot: int) -> int:
+        """First sector of a slot."""
+        return self.data + slot * (self.block_size // SECTOR)
