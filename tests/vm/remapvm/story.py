@@ -151,10 +151,11 @@ class Story:
         self.main = Disk(main, "main", interface=self.interface)
         self.spare = Disk(spare, "spare", size=SPARE_SIZE)
         self.tell(f"remapsetup format --yes {main.name} {spare.name}")
-        _tool("remapsetup", "format", "--yes", "--uuid", SET_UUID, main, spare)
+        rescue = self.folder / "rescue"
+        _tool("remapsetup", "format", "--yes", "--uuid", SET_UUID, "--rescue-file", rescue, main, spare)
         check(_host("blkid", "-p", main, expect=(0, 2)).stdout.strip() == "", "blkid sees something on the adopted main")
-        self.hidden = {block for block, _ in self._mapped().items()}
-        check(self.hidden, "adoption has hidden nothing")
+        self.hidden = self._hidden_blocks()
+        check(self.hidden and self.hidden <= set(self._mapped()), "adoption has hidden nothing, or not mapped what it hid")
         self.bad = choose_bad_sectors(self.root.image, self.hidden)
         self.tell(
             f"the root disk will fail writes on {len(self.bad.writes)} scattered sectors, and reads on {len(self.bad.free)} of them "
@@ -223,10 +224,12 @@ class Story:
 
     def damage(self):
         """One superblock copy and one table block copy of the spare go bad; the checker says so and changes nothing."""
-        places = self._places()
-        for what, (name, sector) in places.items():
+        dump = self._dump()
+        superblock = dump["superblock_copies"][2]["sector"]
+        table = next(copy["sector"] for copy in dump["table_blocks"] if copy["block"] == 1 and copy["copy"] == 0)
+        for name, sector in (("superblock copy 2", superblock), ("copy 0 of table block 1", table)):
             self.spare.write(sector * SECTOR + 1024, random.Random(sector).randbytes(512))
-            self.tell(f"damaged {name} of the spare (512 bytes, {what})")
+            self.tell(f"512 bytes overwritten in {name} of the spare, at sector {sector}")
         before = cached.digest(self.spare.path)
         result = _tool("remap-fsck", "-n", self.spare.path, expect=(4,))
         check(cached.digest(self.spare.path) == before, "remap-fsck -n has changed the image")
@@ -385,10 +388,21 @@ class Story:
         return json.loads(_tool("remap-dump", "--json", self.spare.path, expect=(0, 1)).stdout)
 
     def _mapped(self):
-        raise NotImplementedError
+        """The spare's mapping as remap-dump reads it from the image: main block -> slot."""
+        newest = {}
+        for entry in self._dump()["entries"]:
+            # an entry with a "copy" is what a losing copy says
+            if entry["state"] != "mapped" or "copy" in entry:
+                continue
+            block = entry["block"]
+            if block not in newest or newest[block]["sequence"] < entry["sequence"]:
+                newest[block] = entry
+        return {block: entry["slot"] for block, entry in newest.items()}
 
-    def _places(self):
-        raise NotImplementedError
+    def _hidden_blocks(self):
+        """Main blocks that adoption moved to the spare."""
+        extents = self._dump()["superblock"]["hidden"]
+        return {block for extent in extents for block in range(extent["start"], extent["start"] + extent["count"])}
 
     def _count(self) -> int:
         return len(set(self.remaps) - self.hidden)
