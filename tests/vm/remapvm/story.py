@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .initramfs import guest_program, module_file
 SET_UUID = "7b0c5a52-6c1e-4d55-9d6b-3f0e6f0b7a11"
 FS_UUID = "c0ffee00-5f1e-4a2b-8c3d-9e0f1a2b3c4d"
 SPARE_SIZE = "64M"
+ENTRIES_PER_BLOCK = 252  # of the table
 BLOCK = 4096
 BLOCK_SECTORS = BLOCK // SECTOR
 
@@ -226,8 +228,10 @@ class Story:
         """One superblock copy and one table block copy of the spare go bad; the checker says so and changes nothing."""
         dump = self._dump()
         superblock = dump["superblock_copies"][2]["sector"]
-        table = next(copy["sector"] for copy in dump["table_blocks"] if copy["block"] == 1 and copy["copy"] == 0)
-        for name, sector in (("superblock copy 2", superblock), ("copy 0 of table block 1", table)):
+        slots = (slot for block, slot in self.remaps.items() if block not in self.hidden)
+        block = Counter(slot // ENTRIES_PER_BLOCK for slot in slots).most_common(1)[0][0]
+        table = next(copy["sector"] for copy in dump["table_blocks"] if copy["block"] == block and copy["copy"] == 0)
+        for name, sector in (("superblock copy 2", superblock), (f"copy 0 of table block {block}", table)):
             self.spare.write(sector * SECTOR + 1024, random.Random(sector).randbytes(512))
             self.tell(f"512 bytes overwritten in {name} of the spare, at sector {sector}")
         before = cached.digest(self.spare.path)
