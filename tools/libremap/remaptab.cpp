@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "libremap/error.hpp"
+#include "libremap/file_util.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -89,45 +90,9 @@ ParsedLine parse_line(const std::string& line) {
             {}};
 }
 
-/// A file descriptor that is closed at the end of the scope.
-class Fd {
-  public:
-    explicit Fd(int fd) : fd_(fd) {}
-    ~Fd() {
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
-    int get() const { return fd_; }
-
-  private:
-    int fd_;
-};
-
 [[noreturn]] void fail(const std::string& file, const char* what) {
     const int error = errno;
     throw Error(Exit::operational, cat(file, ": ", what, ": ", std::strerror(error)));
-}
-
-void write_all(int fd, const std::string& text, const std::string& file) {
-    std::size_t done = 0;
-    while (done < text.size()) {
-        const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
-        if (n < 0 && errno != EINTR) {
-            fail(file, "cannot write");
-        }
-        done += n > 0 ? static_cast<std::size_t>(n) : 0;
-    }
-}
-
-void sync_directory(const std::string& file) {
-    const std::string parent = std::filesystem::path(file).parent_path().string();
-    const Fd dir(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (dir.get() < 0 || ::fsync(dir.get()) != 0) {
-        fail(file, "cannot make the new name durable");
-    }
 }
 
 /// The file that is to be replaced: behind a link the target, so that the link stays.
@@ -257,19 +222,18 @@ void Remaptab::save() const {
     struct stat old {};
     const bool existed = ::stat(file.c_str(), &old) == 0;
     std::string temporary = file + ".XXXXXX";
-    const Fd fd(::mkostemp(temporary.data(), O_CLOEXEC));
+    const FileHandle fd(::mkostemp(temporary.data(), O_CLOEXEC));
     if (fd.get() < 0) {
         fail(file_, "cannot write beside it");
     }
     try {
-        write_all(fd.get(), text(), temporary);
+        const std::string content = text();
+        write_all(fd.get(), content.data(), content.size(), temporary);
         if (::fchmod(fd.get(), existed ? old.st_mode & 07777 : new_file_mode) != 0 ||
             (existed && ::fchown(fd.get(), old.st_uid, old.st_gid) != 0)) {
             fail(temporary, "cannot set its mode and owner");
         }
-        if (::fsync(fd.get()) != 0) {
-            fail(temporary, "cannot make it durable");
-        }
+        sync_file(fd.get(), temporary);
         if (::rename(temporary.c_str(), file.c_str()) != 0) {
             fail(file_, "cannot be replaced");
         }
@@ -277,7 +241,7 @@ void Remaptab::save() const {
         ::unlink(temporary.c_str());
         throw;
     }
-    sync_directory(file);
+    sync_directory_of(file);
 }
 
 }  // namespace remap

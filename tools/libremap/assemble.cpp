@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libremap/assemble.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <thread>
+
+#include "libremap/check.hpp"
+#include "libremap/dm.hpp"
+#include "libremap/error.hpp"
+#include "libremap/file_util.hpp"
+#include "libremap/metadata.hpp"
+#include "libremap/pair.hpp"
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* lock_path = "/run/remapsetup.lock";
+constexpr std::chrono::seconds lock_patience{60};
+constexpr std::chrono::milliseconds lock_pause{50};
+constexpr std::chrono::milliseconds poll_pause{500};
+
+/// One assembly at a time: udev starts one for each member that arrives.
+class AssemblyLock {
+  public:
+    AssemblyLock() : fd_(::open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+        const auto deadline = Clock::now() + lock_patience;
+        while (fd_.get() >= 0 && ::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
+            if (errno != EWOULDBLOCK && errno != EINTR) {
+                break;
+            }
+            if (Clock::now() >= deadline) {
+                throw BusyError(cat(lock_path, ": another assembly holds it for too long"));
+            }
+            std::this_thread::sleep_for(lock_pause);
+        }
+    }
+
+  private:
+    // Without a writable /run there is no lock; the kernel still refuses a set twice.
+    FileHandle fd_;
+};
+
+std::string set_text(const Superblock& superblock) {
+    return cat("set ", superblock.head.set_uuid,
+               superblock.label.empty() ? "" : cat(" (", superblock.label, ")"));
+}
+
+std::string device_names(const std::vector<SeenMember>& members) {
+    std::string text;
+    for (const SeenMember& member : members) {
+        text += (text.empty() ? "" : ", ") + member.device.path;
+    }
+    return text;
+}
+
+std::string member_text(const Member& member) {
+    return cat("member ", member.uuid, ", ", recorded_identity(member).describe(), ", ",
+               member.size / 2048, " MiB");
+}
+
+void require_unused(const std::string& path) {
+    const auto users = users_of(path);
+    if (!users.empty()) {
+        throw BusyError(cat(path, ": in use: ", users.front()));
+    }
+}
+
+BlockDevice require_block_device(const std::string& path) {
+    auto device = block_device_of(path);
+    if (device) {
+        return *device;
+    }
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) {
+        const int error = errno;
+        throw Error(Exit::operational, cat(path, ": cannot open: ", std::strerror(error)));
+    }
+    throw Error(Exit::usage, cat(path, ": expected a block device, found ",
+                                 S_ISREG(st.st_mode)
+                                     ? "an image file; attach it with losetup(8) first"
+                                     : "something else"));
+}
+
+/// Both devices of a set that are about to be put together.
+struct Pair {
+    BlockDevice main;
+    BlockDevice spare;
+};
+
+Superblock read_superblock(const std::string& spare, bool read_only) {
+    const auto io = open_block_io(spare, Mode::read_only);
+    return require_openable(*io, read_only);
+}
+
+void verify_pair(const Pair& pair, const Superblock& superblock) {
+    const auto io = open_block_io(pair.main.path, Mode::read_only);
+    require_pair(*io, pair.spare.path, superblock, identify(pair.main));
+}
+
+void check_and_repair(const Pair& pair, const Message& message) {
+    const int bits = preen(pair.spare.path, pair.main.path, message);
+    if ((bits & ~fsck::corrected) != 0) {
+        throw Error(Exit::unrecognised,
+                    cat(pair.spare.path, ": not opened: the check ended with ", bits,
+                        "; see \"remap-fsck -n --main ", pair.main.path, " ", pair.spare.path,
+                        "\""));
+    }
+}
+
+dm::CreateRequest create_request(const OpenOptions& options, const Pair& pair,
+                                 const Superblock& superblock) {
+    dm::CreateRequest request;
+    request.name = options.name;
+    request.set = superblock.head.set_uuid;
+    request.size = superblock.main_size;
+    request.main = pair.main.devno;
+    request.spare = pair.spare.devno;
+    request.read_only = options.read_only;
+    request.udev_sync = !options.no_udev_sync;
+    if (options.read_only) {
+        request.features.emplace_back("read_only");
+    }
+    if (options.fua) {
+        request.features.emplace_back("fua");
+    }
+    return request;
+}
+
+std::string mapper_path(const std::string& name) { return "/dev/mapper/" + name; }
+
+/// Everything from the pair to the device.
+void put_together(const OpenOptions& options, const Pair& pair, const Message& message) {
+    require_unused(pair.spare.path);
+    require_unused(pair.main.path);
+    if (options.fsck) {
+        check_and_repair(pair, message);
+    }
+    const Superblock superblock = read_superblock(pair.spare.path, options.read_only);
+    verify_pair(pair, superblock);
+    if ((pair.main.read_only || pair.spare.read_only) && !options.read_only) {
+        throw Error(Exit::usage, cat(pair.main.read_only ? pair.main.path : pair.spare.path,
+                                     ": the device is read-only; open it with --read-only"));
+    }
+    dm::create(create_request(options, pair, superblock));
+}
+
+// --- open --all -------------------------------------------------------------------------------
+
+/// What became of one known set in one round.
+enum class Outcome {
+    open,
+    missing,  ///< a member is not there; may change
+    failed,   ///< said why
+};
+
+class Assembly {
+  public:
+    Assembly(const OpenAllOptions& options, const Message& message, const Message& missing)
+        : options_(options), message_(message), missing_(missing) {}
+
+    /// One look at all known sets; the number that is not open afterwards.
+    std::size_t round(const std::vector<RemaptabEntry>& known, bool last) {
+        std::vector<RemaptabEntry> closed;
+        for (const RemaptabEntry& entry : known) {
+            if (!dm::find_set(entry.set)) {
+                closed.push_back(entry);
+            }
+        }
+        if (closed.empty()) {
+            return 0;
+        }
+        const std::vector<SeenMember> seen = scan_members(options_.root);
+        std::size_t not_open = 0;
+        for (const RemaptabEntry& entry : closed) {
+            not_open += try_set(entry, seen, last) == Outcome::open ? 0 : 1;
+        }
+        return not_open;
+    }
+
+  private:
+    Outcome try_set(const RemaptabEntry& entry, const std::vector<SeenMember>& seen, bool last) {
+        try {
+            return open_known(entry, seen, last);
+        } catch (const Error& error) {
+            // Said once, not in every round of waiting.
+            if (last) {
+                message_(cat(entry.name, ": ", error.what()));
+            }
+            return Outcome::failed;
+        }
+    }
+
+    Outcome report_missing(const std::string& text, bool last) {
+        if (last) {
+            missing_(text);
+        }
+        return Outcome::missing;
+    }
+
+    std::optional<BlockDevice> find_spare(const RemaptabEntry& entry,
+                                          const std::vector<SeenMember>& seen) {
+        std::vector<SeenMember> spares;
+        std::copy_if(seen.begin(), seen.end(), std::back_inserter(spares),
+                     [&](const SeenMember& member) {
+                         return member.info.role == REMAP_ROLE_SPARE &&
+                                member.info.set == entry.set && !member.info.newer;
+                     });
+        if (spares.empty()) {
+            return std::nullopt;
+        }
+        // Each candidate records the identity that it should have.
+        const auto io = open_block_io(spares.front().device.path, Mode::read_only);
+        const Superblock superblock = load_superblock(*io);
+        return choose_member(spares, *superblock.member(REMAP_ROLE_SPARE), entry.set,
+                             options_.root);
+    }
+
+    std::optional<BlockDevice> find_bare_main(const Superblock& superblock) {
+        const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
+        std::optional<BlockDevice> found;
+        for (const BlockDevice& device : list_block_devices(options_.root)) {
+            if (recorded.compare(identify(device, options_.root)) != Identity::Match::same ||
+                device.size != recorded.size) {
+                continue;
+            }
+            if (found) {
+                throw Error(Exit::unrecognised,
+                            cat(set_text(superblock), ": ", found->path, " and ", device.path,
+                                " both have the recorded hardware identity"));
+            }
+            found = device;
+        }
+        return found;
+    }
+
+    Outcome open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen,
+                       bool last) {
+        const auto spare = find_spare(entry, seen);
+        if (!spare) {
+            return report_missing(cat(entry.name, ": the spare of set ", entry.set,
+                                      " is missing"),
+                                  last);
+        }
+        const auto io = open_block_io(spare->path, Mode::read_only);
+        const Superblock superblock = load_superblock(*io);
+        const Member& member = *superblock.member(REMAP_ROLE_MAIN);
+        const auto main = superblock.is_bare()
+                              ? find_bare_main(superblock)
+                              : choose_member(seen, member, entry.set, options_.root);
+        if (!main) {
+            return report_missing(cat(entry.name, ": the main of ", set_text(superblock),
+                                      " is missing (", member_text(member), "); its spare ",
+                                      spare->path, " is there"),
+                                  last);
+        }
+        OpenOptions open;
+        open.name = entry.name;
+        open.fsck = true;
+        open.read_only = entry.has("read-only");
+        open.fua = entry.has("fua");
+        open.no_udev_sync = options_.no_udev_sync;
+        put_together(open, {*main, *spare}, message_);
+        message_(cat(entry.name, ": opened, main ", main->path, ", spare ", spare->path));
+        return Outcome::open;
+    }
+
+    const OpenAllOptions& options_;
+    const Message& message_;
+    const Message& missing_;
+};
+
+std::string slurp(const std::string& path) {
+    std::ifstream in(path);
+    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+std::vector<SeenMember> scan_members(const MachineRoot& root) {
+    std::vector<SeenMember> members;
+    for (const BlockDevice& device : list_block_devices(root)) {
+        if (device.dm_uuid.compare(0, 6, "REMAP-") == 0 || is_leg_of_another_device(device, root)) {
+            continue;
+        }
+        try {
+            const auto io = open_block_io(device.path, Mode::read_only);
+            if (const auto info = probe_member(*io)) {
+                members.push_back({device, *info});
+            }
+        } catch (const Error&) {
+            // Card readers without a card, devices that vanished: no member.
+            continue;
+        }
+    }
+    return members;
+}
+
+std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, const Member& member,
+                                         const Uuid& set, const MachineRoot& root) {
+    std::vector<SeenMember> candidates;
+    std::copy_if(seen.begin(), seen.end(), std::back_inserter(candidates),
+                 [&](const SeenMember& other) {
+                     return !other.info.newer && other.info.member == member.uuid &&
+                            other.info.set == set && other.info.role == member.role;
+                 });
+    if (candidates.empty()) {
+        return std::nullopt;
+    }
+    if (candidates.size() == 1) {
+        return candidates.front().device;
+    }
+    std::vector<SeenMember> same;
+    const Identity recorded = recorded_identity(member);
+    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same),
+                 [&](const SeenMember& other) {
+                     return recorded.compare(identify(other.device, root)) ==
+                            Identity::Match::same;
+                 });
+    if (same.size() == 1) {
+        return same.front().device;
+    }
+    throw Error(Exit::unrecognised,
+                cat("set ", set, ": ", device_names(candidates), " all claim to be ",
+                    role_name(member.role), " ", member.uuid, ", and ",
+                    same.empty() ? "none" : "more than one", " has the recorded hardware (",
+                    recorded.describe(), "); disconnect the copies, or name one with --main"));
+}
+
+BlockDevice find_main(const std::string& spare, const Superblock& superblock,
+                      const MachineRoot& root) {
+    const Member& member = *superblock.member(REMAP_ROLE_MAIN);
+    if (superblock.is_bare()) {
+        throw Error(Exit::usage, cat(spare, ": its main carries no label (bare set); name it with "
+                                            "--main"));
+    }
+    const auto main = choose_member(scan_members(root), member, superblock.head.set_uuid, root);
+    if (!main) {
+        throw Error(Exit::unrecognised,
+                    cat(spare, ": the main of ", set_text(superblock), " was not found (",
+                        member_text(member), "); name it with --main"));
+    }
+    return *main;
+}
+
+std::string open_set(const OpenOptions& options, const Message& message) {
+    if (!valid_device_name(options.name)) {
+        throw Error(Exit::usage, cat("\"", options.name, "\" is not a valid device name"));
+    }
+    const AssemblyLock lock;
+    const BlockDevice spare = require_block_device(options.spare);
+    if (options.main) {
+        require_block_device(*options.main);
+    }
+    Superblock superblock;
+    {
+        const auto io = open_block_io(options.spare, Mode::read_only);
+        superblock = options.fsck ? load_superblock(*io)
+                                  : require_openable(*io, options.read_only);
+    }
+    if (const auto open = dm::find_set(superblock.head.set_uuid)) {
+        if (open->name == options.name) {
+            message(cat(options.name, ": is open already"));
+            return mapper_path(options.name);
+        }
+        throw BusyError(cat(options.spare, ": ", set_text(superblock), " is open already as ",
+                            open->name));
+    }
+    if (dm::find_name(options.name)) {
+        throw BusyError(cat(options.name, ": another device has this name already"));
+    }
+    const BlockDevice main = options.main ? require_block_device(*options.main)
+                                          : find_main(options.spare, superblock);
+    put_together(options, {main, spare}, message);
+    return mapper_path(options.name);
+}
+
+CommandLine parse_command_line(const std::string& text) {
+    CommandLine result;
+    std::istringstream in(text);
+    for (std::string word; in >> word;) {
+        constexpr std::string_view uuid_key = "rd.remap.uuid=";
+        if (word == "rd.remap=0") {
+            result.disabled = true;
+        } else if (word.compare(0, uuid_key.size(), uuid_key) == 0) {
+            const auto uuid = Uuid::parse(std::string_view(word).substr(uuid_key.size()));
+            if (uuid) {
+                result.sets.push_back(*uuid);
+            } else {
+                result.problems.push_back(cat("kernel command line: \"", word,
+                                              "\": expected rd.remap.uuid=<set>"));
+            }
+        }
+    }
+    return result;
+}
+
+std::vector<RemaptabEntry> known_sets(const Remaptab& tab, const CommandLine& command_line) {
+    std::vector<RemaptabEntry> known;
+    const auto named = [&](const Uuid& set) {
+        return std::find(command_line.sets.begin(), command_line.sets.end(), set) !=
+               command_line.sets.end();
+    };
+    for (const RemaptabEntry& entry : tab.entries()) {
+        if (!entry.has("noauto") || named(entry.set)) {
+            known.push_back(entry);
+        }
+    }
+    for (const Uuid& set : command_line.sets) {
+        const bool listed = std::any_of(known.begin(), known.end(), [&](const RemaptabEntry& e) {
+            return e.set == set;
+        });
+        if (!listed) {
+            known.push_back({default_device_name(set), set, {}});
+        }
+    }
+    return known;
+}
+
+Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing) {
+    const CommandLine command_line = parse_command_line(slurp(options.root.proc + "/cmdline"));
+    if (command_line.disabled) {
+        message("rd.remap=0 on the kernel command line: nothing is opened");
+        return Exit::ok;
+    }
+    const Remaptab tab = Remaptab::load(options.remaptab);
+    for (const auto* problems : {&tab.problems(), &command_line.problems}) {
+        for (const std::string& problem : *problems) {
+            message(problem);
+        }
+    }
+    const std::vector<RemaptabEntry> known = known_sets(tab, command_line);
+    if (known.empty()) {
+        missing(cat("no set is listed in ", options.remaptab,
+                    " or named by rd.remap.uuid=; nothing is opened"));
+        return Exit::ok;
+    }
+    Assembly assembly(options, message, missing);
+    const auto deadline =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                           std::chrono::duration<double>(options.wait_seconds));
+    for (;;) {
+        const bool last = Clock::now() >= deadline;
+        {
+            const AssemblyLock lock;
+            if (assembly.round(known, last) == 0) {
+                return Exit::ok;
+            }
+        }
+        if (last) {
+            return Exit::damage;
+        }
+        std::this_thread::sleep_for(poll_pause);
+    }
+}
+
+void close_set(const std::string& name, bool udev_sync) {
+    const auto device = dm::find_name(name);
+    if (!device) {
+        throw Error(Exit::unrecognised, cat(name, ": no such device-mapper device"));
+    }
+    if (device->uuid.compare(0, 6, "REMAP-") != 0) {
+        throw Error(Exit::unrecognised, cat(name, ": expected a remap device, found one with UUID ",
+                                            device->uuid.empty() ? "none" : device->uuid));
+    }
+    dm::remove(name, udev_sync);
+}
+
+}  // namespace remap

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Finding the members of sets among the block devices and putting them together: `remapsetup
+// open`, by hand and at boot, and `remapsetup list`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libremap/error.hpp"
+#include "libremap/format.hpp"
+#include "libremap/identity.hpp"
+#include "libremap/probe.hpp"
+#include "libremap/remaptab.hpp"
+
+namespace remap {
+
+/// Where messages for the user go, one line each.
+using Message = std::function<void(const std::string&)>;
+
+/// A block device that carries a superblock or a label.
+struct SeenMember {
+    BlockDevice device;
+    MemberInfo info;
+};
+
+/// All members among the block devices, legs of MD and multipath and remap devices left out. What
+/// cannot be opened is no member.
+std::vector<SeenMember> scan_members(const MachineRoot& root = {});
+
+/// Of several devices with one member UUID the one that has the recorded hardware identity. Nothing
+/// if there is no device with that UUID. Throws Error (unrecognised) when it cannot be decided.
+std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, const Member& member,
+                                         const Uuid& set, const MachineRoot& root = {});
+
+/// The main of the set whose spare is `spare`, found by its label. Throws Error (unrecognised) if
+/// there is none, or more than one and none with the recorded hardware.
+BlockDevice find_main(const std::string& spare, const Superblock& superblock,
+                      const MachineRoot& root = {});
+
+struct OpenOptions {
+    std::string spare;
+    std::string name;
+    std::optional<std::string> main;
+    bool fsck = false;
+    bool read_only = false;
+    bool fua = false;
+    bool no_udev_sync = false;
+};
+
+/// Opens one set; a set that is already open under that name is left as it is. Returns the path of
+/// the device. Throws Error.
+std::string open_set(const OpenOptions& options, const Message& message);
+
+struct OpenAllOptions {
+    std::string remaptab = default_remaptab;
+    double wait_seconds = 0;
+    bool no_udev_sync = false;
+    MachineRoot root;
+};
+
+/// Opens every known set that is not open and whose members are present, after checking and
+/// repairing it as `remap-fsck -p`. `missing` gets what is said about sets whose members are not
+/// there (yet), `message` everything else. Returns Exit::ok if all known sets are open, Exit::damage
+/// if not. Throws Error for what concerns no single set.
+Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing);
+
+/// Closes the remap device of that name. Throws Error.
+void close_set(const std::string& name, bool udev_sync);
+
+/// What the kernel command line says about us.
+struct CommandLine {
+    bool disabled = false;       ///< rd.remap=0
+    std::vector<Uuid> sets;      ///< rd.remap.uuid=
+    std::vector<std::string> problems;
+};
+CommandLine parse_command_line(const std::string& text);
+
+/// The sets that may be opened without being asked for, with the options of remaptab(5).
+std::vector<RemaptabEntry> known_sets(const Remaptab& tab, const CommandLine& command_line);
+
+}  // namespace remap

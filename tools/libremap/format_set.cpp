@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libremap/format_set.hpp"
+
+#include <sys/stat.h>
+
+#include <ctime>
+#include <filesystem>
+
+#include "libremap/error.hpp"
+#include "libremap/remaptab.hpp"
+#include "libremap/rescue_file.hpp"
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* none = "none";
+constexpr const char* rescue_folder = "/var/lib/dm-remap";
+constexpr std::uint32_t large_block = 4096;
+
+void require_unused(const std::string& path) {
+    const auto users = users_of(path);
+    if (users.empty()) {
+        return;
+    }
+    std::string text;
+    for (const std::string& user : users) {
+        text += (text.empty() ? "" : "; ") + user;
+    }
+    throw BusyError(cat(path, ": in use: ", text));
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+    struct stat first {};
+    struct stat second {};
+    if (::stat(a.c_str(), &first) != 0 || ::stat(b.c_str(), &second) != 0) {
+        return false;
+    }
+    if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode)) {
+        return first.st_rdev == second.st_rdev;
+    }
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+std::string member_text(const MemberInfo& member) {
+    if (member.newer) {
+        return cat("a member of a set in format ", member.version, ", newer than this program");
+    }
+    return cat("the ", role_name(member.role), " of set ", member.set,
+               member.label.empty() ? "" : cat(" (", member.label, ")"));
+}
+
+[[noreturn]] void refuse_without_force(const std::string& device, const std::string& what) {
+    throw Error(Exit::usage, cat(device, ": ", what, "; --force overwrites it"));
+}
+
+bool valid_utf8(const std::string& text) {
+    std::size_t i = 0;
+    while (i < text.size()) {
+        const auto c = static_cast<unsigned char>(text[i]);
+        const std::size_t more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2
+                                            : (c & 0xf8) == 0xf0 ? 3
+                                                                 : text.size();
+        if (more >= text.size() - i || c < ' ') {
+            return false;
+        }
+        for (std::size_t k = 1; k <= more; ++k) {
+            if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) {
+                return false;
+            }
+        }
+        i += more + 1;
+    }
+    return true;
+}
+
+void require_label(const std::string& label) {
+    if (label.size() > REMAP_TEXT_SIZE || !valid_utf8(label)) {
+        throw Error(Exit::usage, cat("--label: expected at most ", REMAP_TEXT_SIZE,
+                                     " bytes of UTF-8 without control characters, found ",
+                                     label.size(), " bytes"));
+    }
+}
+
+}  // namespace
+
+FormatJob::FormatJob(FormatOptions options) : options_(std::move(options)) {
+    require_label(options_.label);
+    require_two_devices();
+    require_free_devices();
+    choose_block_size();
+    inspect_spare();
+    inspect_main();
+    plan();
+    plan_rescue_file();
+    plan_remaptab();
+}
+
+void FormatJob::require_two_devices() const {
+    if (same_file(options_.main, options_.spare)) {
+        throw Error(Exit::usage, cat(options_.spare, ": main and spare are the same device"));
+    }
+    const auto main = block_device_of(options_.main);
+    const auto spare = block_device_of(options_.spare);
+    if (main && spare && main->whole == spare->whole && !options_.force) {
+        throw Error(Exit::usage,
+                    cat(options_.spare, ": lies on the same disk (", spare->whole, ") as ",
+                        options_.main, " and would fail with it; --force takes it all the same"));
+    }
+}
+
+void FormatJob::require_free_devices() {
+    for (const std::string& path : {options_.main, options_.spare}) {
+        require_unused(path);
+    }
+    main_ = open_block_io(options_.main, Mode::read_write);
+    spare_ = open_block_io(options_.spare, Mode::read_write);
+}
+
+void FormatJob::choose_block_size() {
+    const std::uint32_t own = main_->logical_block_size();
+    if (options_.block_size != 0 && options_.block_size != own && main_->is_block_device()) {
+        throw Error(Exit::usage,
+                    cat(options_.main, ": --block-size is for image files; the device's own is ",
+                        own, " bytes"));
+    }
+    request_.block_size = options_.block_size != 0 ? options_.block_size : own;
+    if (request_.block_size != sector_size && request_.block_size != large_block) {
+        throw Error(Exit::usage, cat(options_.main, ": expected logical blocks of 512 or 4096 "
+                                                    "bytes, found ",
+                                     request_.block_size));
+    }
+    if (spare_->logical_block_size() > request_.block_size) {
+        throw Error(Exit::usage,
+                    cat(options_.spare, ": its logical blocks (", spare_->logical_block_size(),
+                        " bytes) are larger than the main's (", request_.block_size,
+                        "); such a spare cannot replace single blocks"));
+    }
+}
+
+void FormatJob::inspect_spare() {
+    spare_member_ = probe_member(*spare_);
+    if (spare_member_ && !options_.force) {
+        refuse_without_force(options_.spare, cat("is ", member_text(*spare_member_)));
+    }
+    spare_signatures_ = signatures_on(*spare_);
+    if (!spare_signatures_.empty() && !options_.force) {
+        refuse_without_force(options_.spare, cat("holds ", describe(spare_signatures_)));
+    }
+}
+
+void FormatJob::inspect_main() {
+    main_member_ = probe_member(*main_);
+    if (main_member_ && !options_.force) {
+        throw Error(Exit::usage,
+                    cat(options_.main, ": is ", member_text(*main_member_),
+                        "; release it first, or adopt it with --force as it is, label and all"));
+    }
+    if (!options_.bare) {
+        request_.payload = recognise_payload(*main_, request_.block_size, options_.force);
+    }
+}
+
+void FormatJob::plan() {
+    request_.bare = options_.bare;
+    request_.label = options_.label;
+    request_.main_identity = identify_path(options_.main);
+    request_.spare_identity = identify_path(options_.spare);
+    request_.now = static_cast<std::uint64_t>(std::time(nullptr));
+    plan_ = plan_adoption(*main_, *spare_, request_);
+}
+
+void FormatJob::plan_rescue_file() {
+    if (options_.bare || options_.rescue_file == none) {
+        return;
+    }
+    const std::string file = cat("remap-", plan_.superblock.head.set_uuid, ".rescue");
+    if (options_.rescue_file) {
+        rescue_file_ = *options_.rescue_file;
+    } else if (main_->is_block_device()) {
+        rescue_file_ = cat(rescue_folder, "/", file);
+    } else {
+        rescue_file_ = (fs::path(options_.spare).parent_path() / file).string();
+    }
+    if (fs::exists(rescue_file_)) {
+        throw Error(Exit::usage, cat(rescue_file_, ": exists already; a rescue file is never "
+                                                   "overwritten"));
+    }
+    for (const std::string& path : {options_.main, options_.spare}) {
+        const auto device = block_device_of(path);
+        if (device && file_lies_on(rescue_file_, *device)) {
+            throw Error(Exit::usage,
+                        cat(rescue_file_, ": lies on ", path,
+                            " itself and would be lost with it; name another with --rescue-file"));
+        }
+    }
+    if (!options_.rescue_file && main_->is_block_device()) {
+        fs::create_directories(rescue_folder);
+    }
+}
+
+void FormatJob::plan_remaptab() {
+    const bool devices = main_->is_block_device() && spare_->is_block_device();
+    remaptab_ = options_.remaptab.value_or(devices ? default_remaptab : none);
+    if (remaptab_ == none) {
+        remaptab_.clear();
+        return;
+    }
+    name_ = valid_device_name(options_.label) ? options_.label
+                                              : default_device_name(plan_.superblock.head.set_uuid);
+    const Remaptab tab = Remaptab::load(remaptab_);
+    const RemaptabEntry* other = tab.find(name_);
+    const bool replaced = other != nullptr && spare_member_ && other->set == spare_member_->set;
+    if (other != nullptr && !replaced) {
+        throw Error(Exit::usage, cat(remaptab_, ": name ", name_, " already stands for set ",
+                                     other->set, "; choose another --label"));
+    }
+}
+
+std::string FormatJob::consequences() const {
+    std::string text = cat(options_.spare, ": everything on it will be lost");
+    if (spare_member_) {
+        text += cat(", it is ", member_text(*spare_member_));
+    }
+    if (!spare_signatures_.empty()) {
+        text += cat(", it holds ", describe(spare_signatures_));
+    }
+    if (options_.bare) {
+        return cat(text, ".\n", options_.main, ": is not changed (bare set).");
+    }
+    const std::uint64_t kib =
+        plan_.superblock.hidden_blocks() * plan_.superblock.block_size() / 1024;
+    return cat(text, ".\n", options_.main, ": holds ", request_.payload.description, "; ", kib,
+               " KiB of it move to the spare. From then on it can only be used through the remap "
+               "device, with the spare present.");
+}
+
+void FormatJob::add_to_remaptab(FormatResult& result) {
+    if (remaptab_.empty()) {
+        return;
+    }
+    try {
+        Remaptab tab = Remaptab::load(remaptab_);
+        if (spare_member_) {
+            tab.remove(spare_member_->set);
+        }
+        tab.add({name_, result.adopted.superblock.head.set_uuid, {}});
+        tab.save();
+        result.name = name_;
+    } catch (const Error& error) {
+        result.warnings.push_back(cat("the set is complete, but not listed: ", error.what()));
+    }
+}
+
+void FormatJob::look_again(FormatResult& result) {
+    for (const std::string& path : {options_.main, options_.spare}) {
+        if (options_.bare && path == options_.main) {
+            continue;
+        }
+        const auto seen = visible_signatures(path);
+        if (!seen.empty()) {
+            result.warnings.push_back(cat(path, ": still shows ", describe(seen)));
+        }
+    }
+    const Superblock& superblock = result.adopted.superblock;
+    if (!result.adopted.exposed.empty()) {
+        result.warnings.push_back(
+            cat(options_.main, ": ", result.adopted.exposed.size(),
+                " hidden blocks could not be overwritten, the first at sector ",
+                *result.adopted.exposed.begin() * superblock.block_sectors()));
+    }
+    if (!result.adopted.lost.empty()) {
+        result.warnings.push_back(
+            cat(options_.main, ": ", result.adopted.lost.size(),
+                " hidden blocks cannot be read and are lost, the first at sector ",
+                *result.adopted.lost.begin() * superblock.block_sectors()));
+    }
+    if (result.adopted.bad_slots > 0) {
+        result.warnings.push_back(cat(options_.spare, ": ", result.adopted.bad_slots,
+                                      " slots failed already: this spare is not healthy"));
+    }
+}
+
+FormatResult FormatJob::run(Observer& observer) {
+    const auto rescue = [this](const Superblock& superblock, const HiddenContent& content) {
+        if (!rescue_file_.empty()) {
+            write_rescue_file(rescue_file_, superblock, content);
+        }
+    };
+    FormatResult result;
+    result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
+    result.rescue_file = rescue_file_;
+    look_again(result);
+    add_to_remaptab(result);
+    return result;
+}
+
+}  // namespace remap

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// `remapsetup format`: all that must be refused, then adoption, then telling the machine.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libremap/adopt.hpp"
+#include "libremap/block_io.hpp"
+#include "libremap/observer.hpp"
+#include "libremap/probe.hpp"
+
+namespace remap {
+
+struct FormatOptions {
+    std::string main;
+    std::string spare;
+    bool bare = false;
+    bool force = false;
+    std::string label;
+    std::optional<std::string> rescue_file;  ///< "none": none; not given: a default place
+    std::optional<std::string> remaptab;     ///< "none": none; not given: by the kind of device
+    std::uint32_t block_size = 0;            ///< bytes, image files only; 0: the main's own
+};
+
+struct FormatResult {
+    AdoptResult adopted;
+    std::string rescue_file;              ///< empty if none was written
+    std::string name;                     ///< in remaptab; empty if none was added
+    std::vector<std::string> warnings;    ///< what the user must know; exit 1 if there are any
+};
+
+/// One format: made (everything checked and decided), asked about, run.
+class FormatJob {
+  public:
+    /// Opens both devices exclusively, checks all that must be refused, and plans. Writes nothing.
+    /// Throws Error with what was seen.
+    explicit FormatJob(FormatOptions options);
+
+    /// What will be lost or displaced, for the question to the user.
+    std::string consequences() const;
+
+    /// Does it. Throws Error.
+    FormatResult run(Observer& observer);
+
+  private:
+    void require_free_devices();
+    void require_two_devices() const;
+    void choose_block_size();
+    void inspect_spare();
+    void inspect_main();
+    void plan();
+    void plan_rescue_file();
+    void plan_remaptab();
+    void add_to_remaptab(FormatResult& result);
+    void look_again(FormatResult& result);
+
+    FormatOptions options_;
+    std::unique_ptr<BlockIo> main_;
+    std::unique_ptr<BlockIo> spare_;
+    AdoptRequest request_;
+    AdoptPlan plan_;
+    std::vector<Signature> spare_signatures_;
+    std::optional<MemberInfo> spare_member_;
+    std::optional<MemberInfo> main_member_;
+    std::string rescue_file_;
+    std::string remaptab_;  ///< empty: none
+    std::string name_;
+};
+
+}  // namespace remap

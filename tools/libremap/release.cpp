@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libremap/release.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "libremap/adopt.hpp"
+#include "libremap/assemble.hpp"
+#include "libremap/error.hpp"
+#include "libremap/metadata.hpp"
+#include "libremap/pair.hpp"
+#include "libremap/places.hpp"
+#include "libremap/remaptab.hpp"
+#include "libremap/text.hpp"
+
+namespace remap {
+namespace {
+
+/// Most block numbers that a refusal lists.
+constexpr std::size_t most_listed = 16;
+
+std::string list_of(const std::set<std::uint64_t>& blocks) {
+    std::string text;
+    std::size_t listed = 0;
+    for (const std::uint64_t block : blocks) {
+        if (listed++ == most_listed) {
+            return cat(text, ", … (", blocks.size(), " in all)");
+        }
+        text += cat(text.empty() ? "" : ", ", block);
+    }
+    return text;
+}
+
+/// One release of a set that is mapped as its table says.
+class Release {
+  public:
+    Release(BlockIo& main, BlockIo& spare, Superblock superblock, Observer& observer)
+        : blocks_(main, superblock.block_sectors()),
+          spare_(spare),
+          superblock_(std::move(superblock)),
+          observer_(observer) {
+        for (const Mapping& mapping : live_mappings(load_intact_table(spare, superblock_))) {
+            mappings_[mapping.block] = mapping;
+        }
+    }
+
+    /// Blocks whose contents nobody has.
+    std::set<std::uint64_t> lost() const {
+        std::set<std::uint64_t> blocks;
+        for (const auto& [block, mapping] : mappings_) {
+            if (mapping.undecidable || mapping.entry.state() == REMAP_ENTRY_LOST) {
+                blocks.insert(block);
+            }
+        }
+        for (const std::uint64_t block : hidden_blocks_of(superblock_)) {
+            if (mappings_.count(block) == 0) {
+                blocks.insert(block);
+            }
+        }
+        return blocks;
+    }
+
+    /// Writes everything back and wipes the superblocks, or makes the set complete again and
+    /// throws. Returns the number of blocks.
+    std::uint64_t run() {
+        superblock_.head.state = REMAP_STATE_RELEASING;
+        superblock_ = next_superblock(spare_, superblock_);
+        write_superblock(spare_, superblock_);
+
+        std::set<std::uint64_t> hidden = hidden_blocks_of(superblock_);
+        std::set<std::uint64_t> plain;
+        for (const auto& [block, mapping] : mappings_) {
+            if (hidden.count(block) == 0) {
+                plain.insert(block);
+            }
+        }
+        total_ = 2 * (plain.size() + hidden.size());
+        // What is most likely to fail goes first: then the label has not been touched yet.
+        put_back_all(plain);
+        if (!superblock_.is_bare()) {
+            const std::uint64_t deciding = deciding_block(superblock_);
+            hidden.erase(deciding);
+            put_back_all(hidden);
+            put_back_all({deciding});
+        }
+        wipe_superblocks(spare_);
+        return plain.size() + hidden.size() + (superblock_.is_bare() ? 0 : 1);
+    }
+
+  private:
+    /// What the main should hold; zeroes for what is lost. Nothing if the spare cannot be read.
+    std::optional<std::vector<std::uint8_t>> content(std::uint64_t block) {
+        std::vector<std::uint8_t> bytes(blocks_.bytes());
+        const auto it = mappings_.find(block);
+        const bool known = it != mappings_.end() && !it->second.undecidable &&
+                           it->second.entry.state() == REMAP_ENTRY_MAPPED;
+        if (known && spare_.try_read(superblock_.slot_sector(it->second.slot), bytes) != 0) {
+            return std::nullopt;
+        }
+        return bytes;
+    }
+
+    /// The contents of a run in one buffer; blocks that the spare does not give are noted.
+    std::vector<std::uint8_t> content_of(const BlockRun& run, std::set<std::uint64_t>& unreadable) {
+        std::vector<std::uint8_t> bytes;
+        for (std::uint64_t i = 0; i < run.count; ++i) {
+            const auto block = content(run.start + i);
+            if (!block) {
+                unreadable.insert(run.start + i);
+            }
+            bytes.resize((i + 1) * blocks_.bytes());
+            if (block) {
+                std::copy(block->begin(), block->end(),
+                          bytes.end() - static_cast<std::ptrdiff_t>(blocks_.bytes()));
+            }
+        }
+        return bytes;
+    }
+
+    void write_run(const BlockRun& run, ConstBytes bytes) {
+        if (blocks_.try_write(run.start, bytes) == 0) {
+            return;
+        }
+        // Which of them failed shows when they are read back.
+        for (std::uint64_t i = 0; i < run.count; ++i) {
+            static_cast<void>(blocks_.try_write(
+                run.start + i, bytes.subspan(i * blocks_.bytes(), blocks_.bytes())));
+        }
+    }
+
+    void verify_run(const BlockRun& run, ConstBytes bytes, std::set<std::uint64_t>& failed) {
+        std::vector<std::uint8_t> back(blocks_.bytes());
+        for (std::uint64_t i = 0; i < run.count; ++i) {
+            const ConstBytes expected = bytes.subspan(i * blocks_.bytes(), blocks_.bytes());
+            if (blocks_.try_read(run.start + i, back) != 0 ||
+                std::memcmp(back.data(), expected.data(), back.size()) != 0) {
+                failed.insert(run.start + i);
+            }
+        }
+    }
+
+    void step(std::uint64_t blocks) {
+        done_ += blocks;
+        observer_.progress("writing back to the main", done_, total_);
+    }
+
+    /// Writes, flushes, reads back.
+    void put_back_all(const std::set<std::uint64_t>& blocks) {
+        const auto runs = runs_of(blocks, blocks_.chunk());
+        std::set<std::uint64_t> unreadable;
+        std::set<std::uint64_t> failed;
+        for (const BlockRun& run : runs) {
+            const auto bytes = content_of(run, unreadable);
+            if (!unreadable.empty()) {
+                give_up(cat(spare_.name(), ": these blocks cannot be read: "), unreadable);
+            }
+            write_run(run, bytes);
+            step(run.count);
+        }
+        blocks_.io().flush();
+        for (const BlockRun& run : runs) {
+            verify_run(run, content_of(run, unreadable), failed);
+            step(run.count);
+        }
+        if (!failed.empty()) {
+            give_up(cat(blocks_.io().name(), ": these blocks cannot be written back: "), failed);
+        }
+    }
+
+    [[noreturn]] void give_up(const std::string& why, const std::set<std::uint64_t>& blocks) {
+        const RecoveryResult ended = adopt_recover(blocks_.io(), spare_);
+        throw Error(Exit::operational,
+                    cat(why, list_of(blocks), " (in blocks of ", superblock_.block_size(),
+                        " bytes). Not released: ", ended.text));
+    }
+
+    MainBlocks blocks_;
+    BlockIo& spare_;
+    Superblock superblock_;
+    Observer& observer_;
+    std::map<std::uint64_t, Mapping> mappings_;
+    std::uint64_t done_ = 0;
+    std::uint64_t total_ = 0;
+};
+
+Identity identity_of(const BlockIo& io) {
+    return io.is_block_device() ? identify_path(io.name()) : Identity{};
+}
+
+}  // namespace
+
+ReleaseJob::ReleaseJob(ReleaseOptions options) : options_(std::move(options)) {
+    spare_ = open_block_io(options_.spare, Mode::read_write);
+    superblock_ = require_openable(*spare_, false);
+    if (!options_.main && !spare_->is_block_device()) {
+        throw Error(Exit::usage,
+                    cat(options_.spare, ": for an image file name its main with --main"));
+    }
+    const std::string main =
+        options_.main ? *options_.main : find_main(options_.spare, superblock_).path;
+    main_ = open_block_io(main, Mode::read_write);
+    require_pair(*main_, options_.spare, superblock_, identity_of(*main_));
+}
+
+std::string ReleaseJob::consequences() const {
+    return cat(main_->name(), ": gets back everything that lies on ", options_.spare,
+               "; sectors that have failed are in use again.\n", options_.spare,
+               ": set ", superblock_.head.set_uuid, " on it ceases to exist.");
+}
+
+ReleaseResult ReleaseJob::run(Observer& observer) {
+    const ReleaseResult result = release_set(*main_, *spare_, options_.accept_loss, observer);
+    const std::string file = options_.remaptab.value_or(
+        spare_->is_block_device() && main_->is_block_device() ? default_remaptab : "none");
+    if (file == "none") {
+        return result;
+    }
+    try {
+        Remaptab tab = Remaptab::load(file);
+        if (tab.remove(superblock_.head.set_uuid)) {
+            tab.save();
+        }
+    } catch (const Error& error) {
+        observer.warning(cat("the set is released, but still listed: ", error.what()));
+    }
+    return result;
+}
+
+ReleaseResult release_set(BlockIo& main, BlockIo& spare, bool accept_loss, Observer& observer) {
+    const Superblock superblock = require_openable(spare, false);
+    require_pair(main, spare.name(), superblock, identity_of(main));
+    Release release(main, spare, superblock, observer);
+    const auto lost = release.lost();
+    if (!lost.empty() && !accept_loss) {
+        throw Error(Exit::usage,
+                    cat(spare.name(), ": these blocks are lost and cannot be written back: ",
+                        list_of(lost), " (in blocks of ", superblock.block_size(),
+                        " bytes); --accept-loss makes them zeroes"));
+    }
+    ReleaseResult result;
+    result.written = release.run();
+    result.lost.assign(lost.begin(), lost.end());
+    return result;
+}
+
+}  // namespace remap

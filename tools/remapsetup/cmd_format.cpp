@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <iostream>
+
+#include "commands.hpp"
+#include "libremap/error.hpp"
+#include "libremap/report.hpp"
+#include "terminal.hpp"
+
+namespace remapsetup {
+namespace {
+
+void show(const remap::FormatResult& result, const remap::FormatOptions& options) {
+    const remap::Superblock& superblock = result.adopted.superblock;
+    remap::TextEmitter out(std::cout);
+    out.text("set", superblock.head.set_uuid.str());
+    if (!superblock.label.empty()) {
+        out.text("label", superblock.label);
+    }
+    out.text("main", options.main);
+    out.text("spare", options.spare);
+    out.quantity("block_size", superblock.block_size(), "bytes");
+    out.quantity("main_size", superblock.main_size, "sectors");
+    out.quantity("slots", superblock.segment().nr_slots, "blocks");
+    out.quantity("hidden", superblock.hidden_blocks(), "blocks");
+    if (!result.rescue_file.empty()) {
+        out.text("rescue_file", result.rescue_file);
+    }
+    if (!result.name.empty()) {
+        out.text("name", result.name);
+    }
+    out.finish();
+    remap::finish_stdout();
+}
+
+}  // namespace
+
+int run_format(const FormatCommand& command) {
+    remap::FormatJob job(command.options);
+    if (!command.yes && !confirmed(job.consequences(), "Go on?")) {
+        throw remap::Error(remap::Exit::usage, "not done");
+    }
+    TerminalObserver observer;
+    const remap::FormatResult result = job.run(observer);
+    for (const std::string& warning : result.warnings) {
+        observer.warning(warning);
+    }
+    show(result, command.options);
+    return static_cast<int>(result.warnings.empty() ? remap::Exit::ok : remap::Exit::damage);
+}
+
+}  // namespace remapsetup

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <iostream>
+
+#include "commands.hpp"
+#include "libremap/error.hpp"
+#include "libremap/report.hpp"
+#include "terminal.hpp"
+
+namespace remapsetup {
+namespace {
+
+void silence(const std::string& /*text*/) {}
+
+}  // namespace
+
+int run_open(const OpenCommand& command) {
+    if (command.all) {
+        return static_cast<int>(
+            remap::open_all(command.all_options, message, command.quiet ? silence : message));
+    }
+    std::cout << remap::open_set(command.options, message) << "\n";
+    remap::finish_stdout();
+    return static_cast<int>(remap::Exit::ok);
+}
+
+int run_close(const CloseCommand& command) {
+    remap::close_set(command.name, !command.no_udev_sync);
+    return static_cast<int>(remap::Exit::ok);
+}
+
+}  // namespace remapsetup

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <functional>
+#include <iostream>
+
+#include "commands.hpp"
+#include "libremap/error.hpp"
+#include "libremap/remaptab.hpp"
+#include "terminal.hpp"
+
+namespace remapsetup {
+namespace {
+
+constexpr const char* examples = R"(Examples:
+  remapsetup format --label root /dev/sda2 /dev/sdb1
+  remapsetup open /dev/sdb1 root
+  remapsetup open --all --wait 30
+  remapsetup status --json root
+  remapsetup close root
+  remapsetup release /dev/sdb1
+
+Exit codes: 0 done; 1 done, but damage was seen or a set is not open; 2 not recognised;
+8 I/O error or busy; 16 wrong use, or refused without --yes or --force.)";
+
+using Run = std::function<int()>;
+
+/// Options of one subcommand are bound to its struct; what is to be run is set when it was named.
+struct Commands {
+    FormatCommand format;
+    ProbeCommand probe;
+    OpenCommand open;
+    CloseCommand close;
+    ReleaseCommand release;
+    StatusCommand status;
+    ListCommand list;
+    Run run;
+};
+
+void add_format(CLI::App& app, Commands& commands) {
+    FormatCommand& c = commands.format;
+    remap::FormatOptions& o = c.options;
+    CLI::App* sub = app.add_subcommand("format", "Make MAIN and SPARE a set, with MAIN's data in "
+                                                 "place (adoption)");
+    sub->add_flag("-y,--yes", c.yes, "Do not ask");
+    sub->add_flag("--bare", o.bare, "Change nothing on MAIN: no label, nothing hidden");
+    sub->add_flag("--force", o.force,
+                  "Overwrite a spare that holds something; adopt data that is not recognised");
+    sub->add_option("--label", o.label, "Text that names the set, also the device's name");
+    sub->add_option("--rescue-file", o.rescue_file,
+                    "Where the hidden blocks are saved, or \"none\"");
+    sub->add_option("--remaptab", o.remaptab,
+                    "File that gets the set's line, or \"none\" (default: /etc/remaptab for block "
+                    "devices, none for image files)");
+    sub->add_option("--block-size", o.block_size, "Bytes per block, for image files")
+        ->check(CLI::IsMember({512, 4096}));
+    sub->add_option("MAIN", o.main, "The device or image whose sectors fail")->required();
+    sub->add_option("SPARE", o.spare, "The device or image that replaces them")->required();
+    sub->callback([&commands] { commands.run = [&commands] { return run_format(commands.format); }; });
+}
+
+void add_open(CLI::App& app, Commands& commands) {
+    OpenCommand& c = commands.open;
+    CLI::App* sub = app.add_subcommand("open", "Create the remap device NAME of the set that SPARE "
+                                               "belongs to, or of all known sets");
+    CLI::Option* all = sub->add_flag("--all", c.all,
+                                     "Every set in remaptab(5) or on the kernel command line");
+    sub->add_option("--main", c.options.main, "The main (default: found by its label)")
+        ->excludes(all);
+    sub->add_flag("--fsck", c.options.fsck, "First check and repair as \"remap-fsck -p\" does")
+        ->excludes(all);
+    sub->add_flag("--read-only", c.options.read_only, "Open the set for reading only")
+        ->excludes(all);
+    sub->add_option("--remaptab", c.all_options.remaptab, "Use this instead of /etc/remaptab");
+    sub->add_option("--wait", c.all_options.wait_seconds,
+                    "With --all: try for so many seconds until all known sets are open")
+        ->check(CLI::NonNegativeNumber);
+    sub->add_flag("--noudevsync", c.options.no_udev_sync,
+                  "Do not wait for udev (for use inside a udev rule)");
+    sub->add_flag("--quiet", c.quiet, "With --all: say nothing about members that are missing");
+    CLI::Option* spare = sub->add_option("SPARE", c.options.spare, "The spare of the set");
+    CLI::Option* name = sub->add_option("NAME", c.options.name, "Name below /dev/mapper");
+    spare->excludes(all);
+    name->excludes(all);
+    sub->callback([&commands] {
+        OpenCommand& open = commands.open;
+        if (!open.all && (open.options.spare.empty() || open.options.name.empty())) {
+            throw CLI::RequiredError("SPARE and NAME, or --all,");
+        }
+        open.all_options.no_udev_sync = open.options.no_udev_sync;
+        commands.run = [&commands] { return run_open(commands.open); };
+    });
+}
+
+void add_close(CLI::App& app, Commands& commands) {
+    CLI::App* sub = app.add_subcommand("close", "Remove the remap device NAME");
+    sub->add_flag("--noudevsync", commands.close.no_udev_sync, "Do not wait for udev");
+    sub->add_option("NAME", commands.close.name, "Name below /dev/mapper")->required();
+    sub->callback([&commands] { commands.run = [&commands] { return run_close(commands.close); }; });
+}
+
+void add_release(CLI::App& app, Commands& commands) {
+    ReleaseCommand& c = commands.release;
+    CLI::App* sub = app.add_subcommand("release", "Write everything back to the main and end the "
+                                                  "set");
+    sub->add_flag("-y,--yes", c.yes, "Do not ask");
+    sub->add_flag("--accept-loss", c.options.accept_loss,
+                  "Go on although blocks are lost; they become zeroes");
+    sub->add_option("--main", c.options.main, "The main (default: found by its label)");
+    sub->add_option("--remaptab", c.options.remaptab,
+                    "File that loses the set's line, or \"none\"");
+    sub->add_option("SPARE", c.options.spare, "The spare of the set")->required();
+    sub->callback(
+        [&commands] { commands.run = [&commands] { return run_release(commands.release); }; });
+}
+
+void add_show(CLI::App& app, Commands& commands) {
+    CLI::App* status = app.add_subcommand("status", "Show the state of open remap devices");
+    status->add_flag("--json", commands.status.json, "As JSON");
+    status->add_option("NAME", commands.status.name, "Name below /dev/mapper (default: all)");
+    status->callback(
+        [&commands] { commands.run = [&commands] { return run_status(commands.status); }; });
+
+    CLI::App* probe = app.add_subcommand("probe", "Say whether DEV is a member of a set");
+    probe->add_flag("--udev", commands.probe.udev, "As properties for the udev database");
+    probe->add_option("DEV", commands.probe.device, "A device or image")->required();
+    probe->callback(
+        [&commands] { commands.run = [&commands] { return run_probe(commands.probe); }; });
+
+    CLI::App* list = app.add_subcommand("list", "List all sets of which a member is seen");
+    list->add_flag("--json", commands.list.json, "As JSON");
+    commands.list.remaptab = remap::default_remaptab;
+    list->add_option("--remaptab", commands.list.remaptab, "Use this instead of /etc/remaptab");
+    list->callback([&commands] { commands.run = [&commands] { return run_list(commands.list); }; });
+}
+
+int run(int argc, char** argv) {
+    CLI::App app{"Sets up devices that replace the bad sectors of a disk by those of a spare"};
+    Commands commands;
+    app.set_version_flag("--version", std::string("remapsetup ") + REMAP_TOOL_VERSION);
+    app.require_subcommand(1);
+    app.footer(examples);
+    add_format(app, commands);
+    add_open(app, commands);
+    add_close(app, commands);
+    add_release(app, commands);
+    add_show(app, commands);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Success& success) {
+        return app.exit(success);
+    } catch (const CLI::ParseError& error) {
+        message(error.what());
+        return static_cast<int>(remap::Exit::usage);
+    }
+    return commands.run();
+}
+
+}  // namespace
+}  // namespace remapsetup
+
+int main(int argc, char** argv) {
+    try {
+        return remapsetup::run(argc, argv);
+    } catch (const remap::Error& error) {
+        remapsetup::message(error.what());
+        return error.exit_code();
+    } catch (const std::exception& error) {
+        remapsetup::message(error.what());
+        return static_cast<int>(remap::Exit::operational);
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "terminal.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "libremap/error.hpp"
+
+namespace remapsetup {
+namespace {
+
+constexpr std::chrono::milliseconds refresh{100};
+constexpr unsigned int bar_width = 30;
+
+}  // namespace
+
+bool confirmed(const std::string& consequences, const std::string& question) {
+    if (isatty(STDIN_FILENO) == 0 || isatty(STDERR_FILENO) == 0) {
+        throw remap::Error(remap::Exit::usage,
+                           consequences + "\nNot done: without a terminal this needs --yes");
+    }
+    std::cerr << consequences << "\n" << question << " (type \"yes\") " << std::flush;
+    std::string answer;
+    std::getline(std::cin, answer);
+    return answer == "yes" || answer == "YES";
+}
+
+void message(const std::string& text) { std::cerr << "remapsetup: " << text << "\n"; }
+
+TerminalObserver::TerminalObserver()
+    : terminal_(isatty(STDERR_FILENO) != 0), last_(std::chrono::steady_clock::now()) {}
+
+TerminalObserver::~TerminalObserver() { clear_line(); }
+
+void TerminalObserver::clear_line() {
+    if (shown_) {
+        std::cerr << "\r\033[K" << std::flush;
+        shown_ = false;
+    }
+}
+
+void TerminalObserver::progress(const std::string& what, std::uint64_t done, std::uint64_t total) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || total == 0 || now - last_ < refresh) {
+        return;
+    }
+    last_ = now;
+    const std::uint64_t filled = std::min(done, total) * bar_width / total;
+    std::cerr << "\r[" << std::string(filled, '#') << std::string(bar_width - filled, ' ') << "] "
+              << std::min(done, total) * 100 / total << " % " << what << "\033[K" << std::flush;
+    shown_ = true;
+}
+
+void TerminalObserver::warning(const std::string& text) {
+    clear_line();
+    message("warning: " + text);
+}
+
+}  // namespace remapsetup

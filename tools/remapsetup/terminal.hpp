@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "libremap/observer.hpp"
+
+namespace remapsetup {
+
+/// Asks a question on the terminal; true for "yes". Throws remap::Error (usage) when there is no
+/// terminal to ask on, saying that --yes is needed.
+bool confirmed(const std::string& consequences, const std::string& question);
+
+/// A message on standard error, as all tools write them.
+void message(const std::string& text);
+
+/// Warnings as messages, and on a terminal a progress bar.
+class TerminalObserver : public remap::Observer {
+  public:
+    TerminalObserver();
+    ~TerminalObserver() override;
+    void progress(const std::string& what, std::uint64_t done, std::uint64_t total) override;
+    void warning(const std::string& text) override;
+
+  private:
+    void clear_line();
+
+    bool terminal_;
+    bool shown_ = false;
+    std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace remapsetup
