@@ -97,7 +97,7 @@ class Spare:
             block = self.disk.read(self.tables[copy] * SECTOR + index * 4096, 4096)
             for number, (low, high) in enumerate(struct.iter_unpack("<QQ", block[64:])):
                 if low or high:
-                    state = ENTRY_STATES[(low >> 48) & 0xFF]
+                    state = ENTRY_STATES.get((low >> 48) & 0xFF, "unknown")
                     found[index * 252 + number] = (state, low & ((1 << 48) - 1), high & 0xFFFFFF)
         return found
 
