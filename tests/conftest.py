@@ -7,4 +7,5 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "vm"))
 
 # hooks and fixtures are found by name in a conftest's namespace
-from remapvm.plugin import *  # noqa: E402, F401, F403 pylint: disable=wildcard-import,unused-wildcard-import,wrong-import-position
+# pylint: disable=wildcard-import,unused-wildcard-import,wrong-import-position
+from remapvm.plugin import *  # noqa: E402, F401, F403

@@ -122,7 +122,8 @@ kernel_ensure() {
     die "the archive has no kernel $1 with both headers and image for amd64"
 }
 
-# kernel_unpack RELEASE PACKAGE: <cache>/kernels/RELEASE/{vmlinuz,config,lib/modules/RELEASE}. The folder appears whole or not at all.
+# kernel_unpack RELEASE PACKAGE: makes <cache>/kernels/RELEASE/{vmlinuz,config,lib/modules/RELEASE}.
+# The folder appears whole or not at all.
 kernel_unpack() {
     kernel_is_cached "$1" && return 0
     say "fetching kernel $1 into the cache (not installed)"

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,26 @@ def test_leaves_it_running(boot, tmp_path_factory):
     )
     assert status == 1
     pid = output.partition("pid=")[2].partition(".")[0]
+    assert not Path("/proc", pid, "exe").exists()
+
+
+def test_a_killed_test_run_takes_its_machines_along(tmp_path):
+    (tmp_path / "test_inner.py").write_text(
+        "import time\n"
+        "def test_waits(boot):\n"
+        "    print(f'pid={boot(remap=False).pid}.', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(HERE), "DM_REMAP_BUILD": str(tmp_path / "build")}
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "remapvm.plugin", "-p", "no:cacheprovider", str(tmp_path)]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as runner:
+        line = next(line for line in runner.stdout if "pid=" in line)
+        pid = line.partition("pid=")[2].partition(".")[0]
+        assert "qemu" in os.readlink(f"/proc/{pid}/exe")
+        runner.kill()
+    end = time.monotonic() + 10
+    while Path("/proc", pid, "exe").exists() and time.monotonic() < end:
+        time.sleep(0.05)
     assert not Path("/proc", pid, "exe").exists()
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Files made once and kept in the cache folder under the hash of all that went into them."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -32,8 +34,23 @@ def cached_file(kind: str, key: str, make) -> Path:
     if target.exists():
         os.utime(target)
         return target
+    with making(folder, key):
+        if not target.exists():
+            _drop_old(folder)
+            _make(folder, target, make)
+    return target
+
+
+@contextlib.contextmanager
+def making(folder: Path, key: str):
+    """A lock on making `key` in this folder: two test workers must not do the same expensive work side by side."""
     folder.mkdir(parents=True, exist_ok=True)
-    _drop_old(folder)
+    with open(folder / f".lock.{key}", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path, target: Path, make):
     handle, name = tempfile.mkstemp(dir=folder, prefix=".new.")
     os.close(handle)
     try:
@@ -42,7 +59,6 @@ def cached_file(kind: str, key: str, make) -> Path:
     except BaseException:
         os.unlink(name)
         raise
-    return target
 
 
 def _drop_old(folder: Path):
@@ -50,7 +66,7 @@ def _drop_old(folder: Path):
     limit = time.time() - KEEP_SECONDS
     for entry in folder.iterdir():
         try:
-            if entry.stat().st_mtime < limit:
+            if entry.is_file() and entry.stat().st_mtime < limit:
                 entry.unlink()
         except FileNotFoundError:
             pass  # another run was faster

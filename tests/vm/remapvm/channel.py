@@ -74,14 +74,15 @@ class Process:
         """What it has given so far."""
         with self._channel.changed:
             seconds = (self._ended or time.monotonic()) - self._started
-            return Result(self.command, self.status, bytes(self.output[b"O"]), bytes(self.output[b"R"]), seconds)
+            out, err = bytes(self.output[b"O"]), bytes(self.output[b"R"])
+            return Result(self.command, self.status, out, err, seconds)
 
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self._ended is None
 
     def wait(self, timeout: float = 60) -> Result:
-        """Wait for its end. After the timeout (seconds) it is killed, with all it started, and CommandTimeout raised."""
+        """Wait for its end; after the timeout (seconds) it and all it started is killed, and CommandTimeout raised."""
         if self._wait(timeout):
             if self.start_error:
                 raise FileNotFoundError(self.start_error, os.strerror(self.start_error), self.command)

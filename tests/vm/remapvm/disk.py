@@ -25,8 +25,8 @@ def parse_size(size) -> int:
 class Faults:
     """Which requests of a disk fail, from power-on, every time. Sectors are numbers of 512-byte sectors.
 
-    A request that touches one bad sector fails whole and transfers nothing. errno: what the disk reports; 5 is EIO, with 61 a scsi disk
-    reports a medium error.
+    A request that touches one bad sector fails whole and transfers nothing. errno: what the disk
+    reports; 5 is EIO, with 61 a scsi disk reports a medium error.
     """
 
     bad_write: tuple = ()
@@ -77,7 +77,16 @@ class Disk:
     """
 
     def __init__(
-        self, path, name, size=None, interface="virtio", block=512, physical=None, serial=None, wwn=None, faults=Faults()
+        self,
+        path,
+        name,
+        size=None,
+        interface="virtio",
+        block=512,
+        physical=None,
+        serial=None,
+        wwn=None,
+        faults=Faults(),
     ):
         if interface not in INTERFACES:
             raise ValueError(f"interface {interface!r}: one of {', '.join(INTERFACES)}")

@@ -52,7 +52,7 @@ def build(kernel, remap: bool, files=None) -> bytes:
 
 
 def guest_program(name: str) -> Path:
-    """A program of tests/vm/guest/ ("agent", "blkio"), compiled statically: it runs in any guest, Debian roots as well."""
+    """A program of tests/vm/guest/ ("agent", "blkio"), compiled statically: it runs in any guest."""
     source = paths.GUEST / f"{name}.c"
     command = ["cc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
@@ -70,8 +70,8 @@ def module_file(kernel) -> Path:
     path = paths.build() / "kmod" / kernel.release / "dm-remap.ko"
     if not path.exists():
         raise SetupError(
-            f"{path} is missing: build target kmod with -DKDIR=/lib/modules/{kernel.release}/build, or run scripts/test --prepare "
-            "(a test that does not need it says boot(..., remap=False))"
+            f"{path} is missing: build target kmod with -DKDIR=/lib/modules/{kernel.release}/build, "
+            "or run scripts/test --prepare (a test that does not need it says boot(..., remap=False))"
         )
     return path
 

@@ -25,7 +25,8 @@ class Kernel:
     def image(self) -> Path:
         """What QEMU boots fastest: the uncompressed ELF image, through its PVH entry point.
 
-        Unpacking the kernel inside the guest costs up to 2.5 s without KVM. Falls back to vmlinuz when the compression is unknown.
+        Unpacking the kernel inside the guest costs up to 2.5 s without KVM. Falls back to vmlinuz when the
+        compression is unknown.
         """
         key = cached.digest(self.release, str(self.vmlinuz.stat().st_mtime_ns), str(self.vmlinuz.stat().st_size))
         target = paths.cache() / "vmlinux" / key

@@ -102,8 +102,9 @@ class VM:
     def try_run(self, command, timeout=60, stdin=b"", env=None, **names):
         """Run a command to its end and return its Result, whatever its exit status.
 
-        command: a line for the shell, in which {name} stands for the device of the disk of that name (and for **names); or a list of
-        words, in which a Disk stands for its device. timeout in seconds: then it is killed and CommandTimeout raised.
+        command: a line for the shell, in which {name} stands for the device of the disk of that name (and for
+        **names); or a list of words, in which a Disk stands for its device.
+        timeout: seconds; then the command is killed and CommandTimeout raised.
         """
         process = self.start(command, stdin, env, **names)
         try:
@@ -344,8 +345,9 @@ class VM:
         self._devices.pop(disk.name, None)
 
     def _file_node(self, disk: Disk):
-        # A write is complete when it is in the host's page cache, which outlives QEMU: so what the guest saw acknowledged survives power_cut(),
-        # in that order. no-flush only spares the host's own disk; the guest sees a disk with a volatile cache and sends its flushes.
+        # A write is complete when it is in the host's page cache, which outlives QEMU: so what the guest saw
+        # acknowledged survives power_cut(). no-flush only spares the host's own disk; the guest sees a disk
+        # with a volatile cache and sends its flushes.
         return {
             "driver": "file",
             "node-name": f"file-{disk.name}",
