@@ -384,36 +384,93 @@ class SlotWriter {
         ++bad_;
     }
 
+    /// Neighbouring blocks in neighbouring slots, which go in one request.
+    struct SlotRun {
+        std::uint64_t slot = 0;
+        std::size_t index = 0;
+        std::size_t count = 0;
+    };
+
+    std::vector<SlotRun> assign(const std::vector<std::size_t>& todo, std::size_t limit) {
+        std::vector<SlotRun> runs;
+        for (const std::size_t i : todo) {
+            const std::uint64_t slot = next_slot();
+            if (!runs.empty() && runs.back().slot + runs.back().count == slot &&
+                runs.back().index + runs.back().count == i && runs.back().count < limit) {
+                ++runs.back().count;
+            } else {
+                runs.push_back({slot, i, 1});
+            }
+        }
+        return runs;
+    }
+
+    ConstBytes bytes_of(const HiddenContent& content, const SlotRun& run) const {
+        return ConstBytes(content.bytes)
+            .subspan(run.index * content.block_bytes, run.count * content.block_bytes);
+    }
+
+    /// Writes or verifies a run; false if any of it failed.
+    bool put(const HiddenContent& content, const SlotRun& run) {
+        last_error_ = spare_.try_write(superblock_.slot_sector(run.slot), bytes_of(content, run));
+        return last_error_ == 0;
+    }
+    bool verify(const HiddenContent& content, const SlotRun& run) {
+        const ConstBytes expected = bytes_of(content, run);
+        std::vector<std::uint8_t> back(expected.size());
+        last_error_ = spare_.try_read(superblock_.slot_sector(run.slot), back);
+        return last_error_ == 0 && std::equal(back.begin(), back.end(), expected.begin());
+    }
+
+    /// Applies `step` to all runs, block by block where a whole run fails; what failed becomes a
+    /// bad slot and is left out of the result.
+    template <typename Step>
+    std::vector<SlotRun> each(const HiddenContent& content, const std::vector<SlotRun>& runs,
+                              std::vector<std::size_t>& again, Step step) {
+        std::vector<SlotRun> good;
+        for (const SlotRun& run : runs) {
+            if (step(run)) {
+                good.push_back(run);
+                continue;
+            }
+            for (std::size_t i = 0; i < run.count; ++i) {
+                const SlotRun one{run.slot + i, run.index + i, 1};
+                if (step(one)) {
+                    good.push_back(one);
+                } else {
+                    mark_bad(one.slot, content.blocks[one.index], last_error_);
+                    again.push_back(one.index);
+                }
+            }
+        }
+        return good;
+    }
+
     /// Returns the indices whose slots failed.
     std::vector<std::size_t> write_once(const HiddenContent& content,
                                         const std::vector<std::size_t>& todo, Observer& observer) {
-        std::map<std::uint64_t, std::size_t> written;
+        constexpr std::size_t chunk_bytes = 128U << 10;
         std::vector<std::size_t> again;
-        std::uint64_t done = 0;
-        for (const std::size_t i : todo) {
-            const std::uint64_t slot = next_slot();
-            const bool lost = content.lost.count(content.blocks[i]) != 0;
-            // A slot of a lost block is written as well: what was there before must not show.
-            const int error = spare_.try_write(superblock_.slot_sector(slot), content.at(i));
-            if (error != 0) {
-                mark_bad(slot, content.blocks[i], error);
-                again.push_back(i);
-            } else {
-                entries_[slot] = entry(lost ? REMAP_ENTRY_LOST : REMAP_ENTRY_MAPPED,
-                                       content.blocks[i], lost ? EIO : 0);
-                written[slot] = i;
-            }
-            observer.progress("copying to the spare", ++done, 2 * todo.size());
-        }
+        auto runs = assign(todo, chunk_bytes / content.block_bytes);
+        const std::size_t total = 2 * runs.size();
+        std::size_t done = 0;
+        const auto shown = [&](bool ok) {
+            observer.progress("copying to the spare", ++done, total);
+            return ok;
+        };
+        // Slots of lost blocks are written as well: what was there before must not show.
+        runs = each(content, runs, again,
+                    [&](const SlotRun& run) { return shown(put(content, run)); });
         spare_.flush();
-        for (const auto& [slot, i] : written) {
-            std::vector<std::uint8_t> back(content.block_bytes);
-            const int error = spare_.try_read(superblock_.slot_sector(slot), back);
-            if (error != 0 || std::memcmp(back.data(), content.at(i).data(), back.size()) != 0) {
-                mark_bad(slot, content.blocks[i], error);
-                again.push_back(i);
+        runs = each(content, runs, again,
+                    [&](const SlotRun& run) { return shown(verify(content, run)); });
+        for (const SlotRun& run : runs) {
+            for (std::size_t i = 0; i < run.count; ++i) {
+                const std::uint64_t block = content.blocks[run.index + i];
+                const bool lost = content.lost.count(block) != 0;
+                entries_[run.slot + i] = entry(lost ? REMAP_ENTRY_LOST : REMAP_ENTRY_MAPPED, block,
+                                               lost ? EIO : 0);
             }
-            observer.progress("copying to the spare", ++done, 2 * todo.size());
         }
         return again;
     }
@@ -424,6 +481,7 @@ class SlotWriter {
     std::vector<Entry> entries_;
     std::uint32_t sequence_ = 0;
     std::uint64_t bad_ = 0;
+    int last_error_ = 0;
 };
 
 void wipe_ranges(BlockIo& spare, const std::vector<ByteRange>& ranges) {

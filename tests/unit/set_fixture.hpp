@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Sets in memory for the tests of adoption, release and recovery: two devices whose writes are
+// recorded in one order, and what a power cut can leave of them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "libremap/adopt.hpp"
+#include "libremap/io_doubles.hpp"
+#include "libremap/metadata.hpp"
+#include "libremap/pair.hpp"
+#include "libremap/places.hpp"
+
+namespace fixture {
+
+using Image = std::vector<std::uint8_t>;
+
+constexpr std::uint64_t main_sectors = 2048;
+constexpr std::uint64_t spare_sectors = 2048;
+
+inline Image random_image(std::uint64_t sectors, unsigned int seed) {
+    std::mt19937 random(seed);
+    Image image(sectors * remap::sector_size);
+    for (std::uint8_t& byte : image) {
+        byte = static_cast<std::uint8_t>(random());
+    }
+    return image;
+}
+
+/// One write or flush on one of the two devices.
+struct Event {
+    bool on_main = false;
+    bool flush = false;
+    std::uint64_t sector = 0;
+    Image data;
+};
+
+/// Records into a log that both devices share.
+class LoggedIo : public remap::StackedIo {
+  public:
+    LoggedIo(remap::BlockIo& below, bool is_main, std::vector<Event>& log)
+        : StackedIo(below), main_(is_main), log_(log) {}
+
+    int try_write(std::uint64_t sector, remap::ConstBytes from) override {
+        const int error = StackedIo::try_write(sector, from);
+        if (error == 0) {
+            log_.push_back({main_, false, sector, {from.begin(), from.end()}});
+        }
+        return error;
+    }
+    int try_flush() override {
+        const int error = StackedIo::try_flush();
+        if (error == 0) {
+            log_.push_back({main_, true, 0, {}});
+        }
+        return error;
+    }
+
+  private:
+    bool main_;
+    std::vector<Event>& log_;
+};
+
+/// Both members as bytes.
+struct Pair {
+    Image main;
+    Image spare;
+    std::uint32_t block = 512;  ///< logical block size of both
+};
+
+inline void apply(Pair& pair, const Event& event, std::size_t bytes) {
+    Image& image = event.on_main ? pair.main : pair.spare;
+    std::copy_n(event.data.begin(), bytes,
+                image.begin() + static_cast<std::ptrdiff_t>(event.sector * remap::sector_size));
+}
+
+/// Runs `job` on a copy of the pair and returns what it wrote, in order.
+using Job = std::function<void(remap::BlockIo& main, remap::BlockIo& spare)>;
+inline std::vector<Event> record(const Pair& before, const Job& job) {
+    remap::MemoryIo main("main", before.main, before.block);
+    remap::MemoryIo spare("spare", before.spare, before.block);
+    std::vector<Event> log;
+    LoggedIo logged_main(main, true, log);
+    LoggedIo logged_spare(spare, false, log);
+    job(logged_main, logged_spare);
+    return log;
+}
+
+inline Pair run(const Pair& before, const Job& job) {
+    Pair after = before;
+    for (const Event& event : record(before, job)) {
+        apply(after, event, event.data.size());
+    }
+    return after;
+}
+
+/// Everything that a power cut can leave after `log`: each prefix, the next write torn at each
+/// block, and of the writes that were not flushed any subset where they are few, else a sample.
+/// `check` gets each state once.
+inline void each_crash(const Pair& before, const std::vector<Event>& log,
+                       const std::function<void(const Pair&)>& check) {
+    constexpr std::size_t few = 4;
+    constexpr unsigned int sample = 12;
+    std::mt19937 random(1);
+    Pair durable = before;           // what flushes have made certain
+    std::vector<std::size_t> loose;  // writes since, by index
+    const auto with = [&](const std::function<bool(std::size_t)>& kept) {
+        Pair state = durable;
+        for (std::size_t i = 0; i < loose.size(); ++i) {
+            if (kept(i)) {
+                apply(state, log[loose[i]], log[loose[i]].data.size());
+            }
+        }
+        return state;
+    };
+    for (std::size_t at = 0; at <= log.size(); ++at) {
+        const Pair all = with([](std::size_t) { return true; });
+        check(all);
+        if (loose.size() <= few) {
+            for (unsigned int mask = 0; mask + 1 < 1U << loose.size(); ++mask) {
+                check(with([&](std::size_t i) { return (mask >> i & 1) != 0; }));
+            }
+        } else {
+            for (unsigned int n = 0; n < sample; ++n) {
+                check(with([&](std::size_t) { return (random() & 1) != 0; }));
+            }
+            check(with([&](std::size_t i) { return i + 1 == loose.size(); }));
+        }
+        if (at == log.size()) {
+            break;
+        }
+        const Event& event = log[at];
+        if (event.flush) {
+            std::vector<std::size_t> rest;
+            for (const std::size_t i : loose) {
+                if (log[i].on_main == event.on_main) {
+                    apply(durable, log[i], log[i].data.size());
+                } else {
+                    rest.push_back(i);
+                }
+            }
+            loose = rest;
+            continue;
+        }
+        // Long writes are torn at their first and last blocks and at a sample between.
+        for (std::size_t torn = before.block; torn < event.data.size(); torn += before.block) {
+            const bool edge = torn <= 4 * before.block || torn + 4 * before.block >= event.data.size();
+            if (edge || random() % 8 == 0) {
+                Pair state = all;
+                apply(state, event, torn);
+                check(state);
+            }
+        }
+        loose.push_back(at);
+    }
+}
+
+/// What the remap device would show: the main with the mapped slots laid over it. Nothing if the
+/// set is not one that opens.
+inline std::optional<Image> composed_view(const Pair& pair) {
+    remap::MemoryIo main("main", pair.main, pair.block);
+    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    try {
+        const remap::Superblock superblock = remap::require_openable(spare, false);
+        remap::require_pair(main, "spare", superblock, {});
+        const remap::Table table = remap::load_intact_table(spare, superblock);
+        Image view = pair.main;
+        const std::size_t bytes = superblock.block_size();
+        for (const remap::Mapping& mapping : remap::live_mappings(table)) {
+            if (mapping.undecidable || mapping.entry.state() != REMAP_ENTRY_MAPPED) {
+                return std::nullopt;
+            }
+            const auto from = pair.spare.begin() +
+                              static_cast<std::ptrdiff_t>(superblock.slot_sector(mapping.slot) * 512);
+            std::copy_n(from, bytes,
+                        view.begin() + static_cast<std::ptrdiff_t>(mapping.block * bytes));
+        }
+        return view;
+    } catch (const remap::Error&) {
+        return std::nullopt;
+    }
+}
+
+/// Do all hidden places hold label or filler?
+inline bool all_hidden(const Pair& pair) {
+    remap::MemoryIo main("main", pair.main, pair.block);
+    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    const remap::Superblock superblock = remap::load_superblock(spare);
+    remap::MainBlocks blocks(main, superblock.block_sectors());
+    const auto hidden = remap::hidden_blocks_of(superblock);
+    return std::all_of(hidden.begin(), hidden.end(), [&](std::uint64_t block) {
+        return remap::look_at_place(blocks, superblock, block) == remap::Place::ours;
+    });
+}
+
+inline bool has_set(const Pair& pair) {
+    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    return remap::scan_superblocks(spare).winner.has_value();
+}
+
+/// A payload like ext4's as far as adoption cares, with random contents.
+inline remap::Payload ext_payload() {
+    return {remap::PayloadKind::ext, "ext4", 2, {{1080, 2}}};
+}
+
+inline remap::AdoptRequest request_for(const remap::Payload& payload, std::uint32_t block_size) {
+    remap::AdoptRequest request;
+    request.block_size = block_size;
+    request.label = "test";
+    request.payload = payload;
+    request.now = 1700000000;
+    return request;
+}
+
+inline remap::AdoptResult adopt_now(remap::BlockIo& main, remap::BlockIo& spare,
+                                    const remap::Payload& payload, std::uint32_t block_size) {
+    remap::Observer quiet;
+    const auto plan = remap::plan_adoption(main, spare, request_for(payload, block_size));
+    return remap::adopt(main, spare, plan, [](const auto&, const auto&) {}, quiet);
+}
+
+}  // namespace fixture
