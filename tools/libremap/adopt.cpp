@@ -239,7 +239,7 @@ Superblock new_superblock(const BlockIo& main, const BlockIo& spare, const Adopt
     superblock.head.state = request.bare ? REMAP_STATE_COMPLETE : REMAP_STATE_ADOPTING;
     superblock.head.block_shift = request.block_size == sector_size ? 9 : 12;
     superblock.head.flags = request.bare ? REMAP_FLAG_BARE : 0;
-    superblock.head.set_uuid = Uuid::random();
+    superblock.head.set_uuid = request.set ? *request.set : Uuid::random();
     superblock.head.nonce = random_u64();
     superblock.head.generation = next_generation(first_epoch, 0);
     superblock.epoch = first_epoch;

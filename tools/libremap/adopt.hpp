@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "libremap/observer.hpp"
 #include "libremap/places.hpp"
 #include "libremap/probe.hpp"
+#include "libremap/uuid.hpp"
 
 namespace remap {
 
@@ -45,6 +47,7 @@ struct AdoptRequest {
     std::uint32_t block_size = sector_size;  ///< bytes: 512 or 4096
     bool bare = false;                       ///< no label, nothing hidden
     std::string label;                       ///< UTF-8, at most 64 bytes
+    std::optional<Uuid> set;                 ///< the set's UUID; not given: a random one
     Payload payload;                         ///< not looked at for a bare set
     Identity main_identity;
     Identity spare_identity;

@@ -166,6 +166,12 @@ void FormatJob::inspect_main() {
 void FormatJob::plan() {
     request_.bare = options_.bare;
     request_.label = options_.label;
+    if (!options_.uuid.empty()) {
+        request_.set = Uuid::parse(options_.uuid);
+        if (!request_.set) {
+            throw Error(Exit::usage, cat("--uuid: expected a UUID, found \"", options_.uuid, "\""));
+        }
+    }
     request_.main_identity = identify_path(options_.main);
     request_.spare_identity = identify_path(options_.spare);
     request_.now = static_cast<std::uint64_t>(std::time(nullptr));

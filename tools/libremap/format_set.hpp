@@ -21,6 +21,7 @@ struct FormatOptions {
     bool bare = false;
     bool force = false;
     std::string label;
+    std::string uuid;                        ///< of the set; empty: a random one
     std::optional<std::string> rescue_file;  ///< "none": none; not given: a default place
     std::optional<std::string> remaptab;     ///< "none": none; not given: by the kind of device
     std::uint32_t block_size = 0;            ///< bytes, image files only; 0: the main's own

@@ -47,6 +47,7 @@ void add_format(CLI::App& app, Commands& commands) {
     sub->add_flag("--force", o.force,
                   "Overwrite a spare that holds something; adopt data that is not recognised");
     sub->add_option("--label", o.label, "Text that names the set, also the device's name");
+    sub->add_option("--uuid", o.uuid, "The set's UUID (default: a random one)");
     sub->add_option("--rescue-file", o.rescue_file,
                     "Where the hidden blocks are saved, or \"none\"");
     sub->add_option("--remaptab", o.remaptab,
