@@ -14,7 +14,7 @@ remap_cache="${DM_REMAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dm-remap}"
 remap_kernel_series="6.1 6.12"
 
 packages_build="build-essential cmake pkg-config libdevmapper-dev libblkid-dev uuid-dev zlib1g-dev libcli11-dev
-    nlohmann-json3-dev catch2 kmod"
+    nlohmann-json3-dev catch2 kmod python3"
 packages_lint="shellcheck clang-format sparse"
 packages_vm="qemu-system-x86 qemu-utils busybox-static cpio zstd xz-utils kmod dmsetup e2fsprogs
     util-linux python3 python3-pytest python3-pytest-xdist"
