@@ -20,8 +20,6 @@ constexpr std::uint64_t sector_size = 512;
 class BlockIo {
   public:
     virtual ~BlockIo() = default;
-    BlockIo(const BlockIo&) = delete;
-    BlockIo& operator=(const BlockIo&) = delete;
 
     /// Reads `to.size()` bytes at `sector`. Returns 0 or an errno value; on an error the contents
     /// of `to` are undefined. Reading beyond the end is EIO.
@@ -61,6 +59,9 @@ class BlockIo {
 
   protected:
     BlockIo() = default;
+    // For doubles in memory; a device cannot be copied.
+    BlockIo(const BlockIo&) = default;
+    BlockIo& operator=(const BlockIo&) = default;
 };
 
 /// Memory on a page boundary, so that direct I/O needs no bounce buffer.
