@@ -128,17 +128,18 @@ def build(kernel: Kernel, module: Path, agent: Path, set_uuid: str, fs_uuid: str
         _install(ours)
         key = cached.digest(Path(__file__), base().name, kernel.release, module, agent, set_uuid, fs_uuid, *_contents(ours))
         folder = paths.cache() / "rootfs" / key
-        if not (folder / "complete").exists():
-            tree = Path(scratch, "tree")
-            note("putting the tree together")
-            _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid)
-            with _staging(folder) as staging:
-                for generator in GENERATORS:
-                    note(f"making the initramfs with {generator}")
-                    make_initramfs(tree, kernel, generator, staging / f"{generator}.img")
-                note("making the ext4 image")
-                _mkfs(tree, staging / "root.img", fs_uuid)
-                (staging / "sums.json").write_text(json.dumps(_sums(tree, "usr")))
+        with cached.making(folder.parent, key):
+            if not (folder / "complete").exists():
+                tree = Path(scratch, "tree")
+                note("putting the tree together")
+                _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid)
+                with _staging(folder) as staging:
+                    for generator in GENERATORS:
+                        note(f"making the initramfs with {generator}")
+                        make_initramfs(tree, kernel, generator, staging / f"{generator}.img")
+                    note("making the ext4 image")
+                    _mkfs(tree, staging / "root.img", fs_uuid)
+                    (staging / "sums.json").write_text(json.dumps(_sums(tree, "usr")))
         os.utime(folder)
         return Root(folder, fs_uuid)
 
