@@ -9,7 +9,8 @@ from remapvm.sets import Spare, format_set, open_set, status, table
 
 pytestmark = pytest.mark.vm
 
-BAD = [2048, 2049, 5000, 9999]
+# Not where adoption hides blocks (docs/design.md): 2048 and 4096 would be among them.
+BAD = [2100, 2101, 5000, 9999]
 
 
 @pytest.fixture
@@ -45,23 +46,23 @@ def test_a_write_to_a_bad_sector_is_read_back_wherever_it_went(boot, adopted, in
     main, spare = adopted(bad_write=BAD, interface=interface)
     vm = boot(main, spare)
     device = open_set(vm)
-    assert vm.blkio("write", device, "2000+100,4990+20,9990+20", seed=3, fua=True).ok
-    assert vm.blkio("verify", device, "2000+100,4990+20,9990+20", seed=3).ok
+    assert vm.blkio("write", device, "2050+100,4990+20,9990+20", seed=3, fua=True).ok
+    assert vm.blkio("verify", device, "2050+100,4990+20,9990+20", seed=3).ok
     assert status(vm).remapped == len(BAD)
 
     vm.run("dmsetup remove r0")
     open_set(vm)
-    assert vm.blkio("verify", device, "2000+100,4990+20,9990+20", seed=3).ok
+    assert vm.blkio("verify", device, "2050+100,4990+20,9990+20", seed=3).ok
 
     vm.run("dmsetup remove r0 && rmmod dm-remap && modprobe dm-remap")
     open_set(vm)
-    assert vm.blkio("verify", device, "2000+100,4990+20,9990+20", seed=3).ok
+    assert vm.blkio("verify", device, "2050+100,4990+20,9990+20", seed=3).ok
 
     vm.run("dmsetup remove r0")
     vm.shutdown()
     vm = boot(main, spare)
     open_set(vm)
-    assert vm.blkio("verify", device, "2000+100,4990+20,9990+20", seed=3).ok
+    assert vm.blkio("verify", device, "2050+100,4990+20,9990+20", seed=3).ok
     assert status(vm).remapped == 0 and status(vm).mapped - status(vm).hidden == len(BAD)
 
 
@@ -115,7 +116,7 @@ def test_the_kind_of_disk_does_not_matter(boot, disk, where):
 
 
 def test_a_write_acknowledged_with_fua_survives_a_power_cut_at_once(boot, adopted):
-    bad = sorted(random.Random(7).sample(range(8192, 40000), 2000))
+    bad = sorted(random.Random(7).sample(range(9000, 40000), 2000))
     main, spare = adopted(bad_write=bad)
     acked = set()
     for threads in (1, 2, 8):
@@ -220,13 +221,13 @@ def test_a_main_that_is_gone_costs_no_slot(boot, adopted):
     main, spare = adopted()
     vm = boot(main, spare)
     device = open_set(vm)
-    assert vm.blkio("write", device, "8192+8", seed=1).ok
+    assert vm.blkio("write", device, "9000+8", seed=1).ok
     vm.set_faults(main, fail_write=True, fail_read=True)
-    assert len(vm.blkio("write", device, "8192+8", seed=2).errors) == 8
+    assert len(vm.blkio("write", device, "9000+8", seed=2).errors) == 8
     assert status(vm).remapped == 0
     # write-protected, it still answers
     vm.set_faults(main, fail_write=True)
-    assert vm.blkio("write", device, "8192+8", seed=2).ok
+    assert vm.blkio("write", device, "9000+8", seed=2).ok
     assert status(vm).remapped == 8
 
 
