@@ -33,8 +33,11 @@
 /* One commit takes at most this many remaps. */
 #define REMAP_BATCH		1024
 
-/* Looking for the bad blocks of one bio ends after this, the rest goes untested. */
-#define REMAP_MAX_FAILURES	64
+/*
+ * The search for bad blocks in one bio ends when it has found so many or
+ * taken so long; what is left of the bio goes to slots untested.
+ */
+#define REMAP_MAX_FOUND		256
 #define REMAP_MAX_SEARCH	(10 * HZ)
 
 /* Slots that may fail in one batch before the spare counts as failing itself. */
@@ -349,7 +352,7 @@ static blk_status_t remap_search_part(struct remap *r, const struct remap_part *
 {
 	unsigned long deadline = jiffies + REMAP_MAX_SEARCH;
 	u32 pos = 0, step = max(part->count / 2, 1U);
-	unsigned int failures = 0;
+	unsigned int found = 0;
 	bool answered = false;
 	blk_status_t status;
 
@@ -366,13 +369,14 @@ static blk_status_t remap_search_part(struct remap *r, const struct remap_part *
 		if (!remap_may_be_bad_sector(status))
 			return status;
 
-		if (++failures > REMAP_MAX_FAILURES || time_after(jiffies, deadline)) {
-			/* The block itself may be good: the cause says so. */
+		if (found == REMAP_MAX_FOUND || time_after(jiffies, deadline)) {
 			sub = remap_subpart(part, pos, part->count - pos);
 			cause = REMAP_CAUSE_UNTESTED;
 		} else if (sub.count > 1) {
 			step = sub.count / 2;
 			continue;
+		} else {
+			found++;
 		}
 
 		if (!answered && !remap_main_answers(r, sub.block))

@@ -94,7 +94,6 @@ def test_the_kind_of_disk_does_not_matter(boot, disk, where):
     device = vm.dev(main)
     if where == "a partition":
         # a partition table by hand: sfdisk is not in this guest
-        vm.run("modprobe loop")
         entry = bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + (2048).to_bytes(4, "little") + (49152).to_bytes(4, "little")
         vm.push(bytes(446) + entry + bytes(48) + b"\x55\xaa", "/tmp/mbr")
         vm.run("dd if=/tmp/mbr of={main} bs=512 conv=fsync 2>/dev/null; blockdev --rereadpt {main}")
@@ -447,7 +446,7 @@ def test_one_set_has_one_device(boot, bare, disk):
 
 def test_the_older_projects_table_line_works_on_loop_devices(boot):
     vm = boot()
-    vm.run("truncate -s 100M /tmp/main.img; truncate -s 8M /tmp/spare.img")
+    vm.run("modprobe loop max_loop=8; truncate -s 100M /tmp/main.img; truncate -s 8M /tmp/spare.img")
     vm.run("losetup /dev/loop0 /tmp/main.img; losetup /dev/loop1 /tmp/spare.img")
     vm.run("remapsetup format --yes --bare --remaptab none --rescue-file none /dev/loop0 /dev/loop1")
     vm.run(["dmsetup", "create", "old", "--table", "0 204800 dm-remap /dev/loop0 /dev/loop1 0"])
@@ -458,7 +457,7 @@ def test_the_older_projects_table_line_works_on_loop_devices(boot):
 
 def test_errors_from_below_a_stack_are_remapped(boot):
     vm = boot()
-    vm.run("truncate -s 32M /tmp/main.img; truncate -s 4M /tmp/spare.img")
+    vm.run("modprobe loop max_loop=8; truncate -s 32M /tmp/main.img; truncate -s 4M /tmp/spare.img")
     vm.run("losetup /dev/loop0 /tmp/main.img; losetup /dev/loop1 /tmp/spare.img")
     vm.run("remapsetup format --yes --bare --remaptab none --rescue-file none /dev/loop0 /dev/loop1")
     # remap over flakey over loop
