@@ -384,6 +384,9 @@ std::string open_set(const OpenOptions& options, const Message& message) {
     }
     const BlockDevice main = options.main ? require_block_device(*options.main)
                                           : find_main(options.spare, superblock);
+    if (main.devno == spare.devno) {
+        throw Error(Exit::usage, cat(main.path, ": main and spare are the same device"));
+    }
     put_together(options, {main, spare}, message);
     return mapper_path(options.name);
 }

@@ -116,8 +116,11 @@ class Task {
     std::unique_ptr<dm_task, decltype(&dm_task_destroy)> task_;
 };
 
-/// Is there a device-mapper in this kernel at all?
-bool available() { return ::access("/dev/mapper/control", F_OK) == 0; }
+/// Is there a device-mapper in this kernel at all? Opening the node loads its module if need be.
+bool available() {
+    const FileHandle control(::open("/dev/mapper/control", O_RDWR | O_CLOEXEC));
+    return control.get() >= 0;
+}
 
 bool ours(const std::string& uuid) { return uuid.compare(0, uuid_prefix.size(), uuid_prefix) == 0; }
 
@@ -243,6 +246,9 @@ std::string table_parameters(const CreateRequest& request) {
 }
 
 void create(const CreateRequest& request) {
+    if (!available()) {
+        throw Error(Exit::operational, "this kernel has no device-mapper (module dm_mod)");
+    }
     start_logging();
     KernelLog log;
     Task task(DM_DEVICE_CREATE);

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "libremap/error.hpp"
+#include "libremap/metadata.hpp"
 #include "libremap/remaptab.hpp"
 #include "libremap/rescue_file.hpp"
 #include "libremap/text.hpp"
@@ -290,13 +291,24 @@ void FormatJob::look_again(FormatResult& result) {
 }
 
 FormatResult FormatJob::run(Observer& observer) {
-    const auto rescue = [this](const Superblock& superblock, const HiddenContent& content) {
+    bool rescue_written = false;
+    const auto rescue = [&](const Superblock& superblock, const HiddenContent& content) {
         if (!rescue_file_.empty()) {
             write_rescue_file(rescue_file_, superblock, content);
+            rescue_written = true;
         }
     };
     FormatResult result;
-    result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
+    try {
+        result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
+    } catch (...) {
+        // Without a superblock nothing on the main has changed: there is nothing to rescue.
+        if (rescue_written && !scan_superblocks(*spare_).winner) {
+            std::error_code ignored;
+            fs::remove(rescue_file_, ignored);
+        }
+        throw;
+    }
     result.rescue_file = rescue_file_;
     look_again(result);
     add_to_remaptab(result);

@@ -74,11 +74,6 @@ Error no_label(BlockIo& main, const std::string& spare, const Superblock& superb
                 same_set ? cat("an earlier life of this set or of another pair in it")
                          : cat("set ", head.set_uuid)));
     }
-    if (const auto member = probe_member(main)) {
-        return unrecognised(main.name(), cat("expected the main of set ", set, ", found the ",
-                                             role_name(member->role), " of set ", member->set,
-                                             "; are main and spare swapped?"));
-    }
     if (labels.unreadable == superblock.label_sector.size()) {
         return {Exit::operational, cat(main.name(), ": none of the ", labels.unreadable,
                                        " places for the label can be read")};
@@ -142,6 +137,12 @@ Superblock require_openable(BlockIo& spare, bool read_only) {
 
 void require_pair(BlockIo& main, const std::string& spare, const Superblock& superblock,
                   const Identity& identity) {
+    const auto member = probe_member(main);
+    if (member && member->role == REMAP_ROLE_SPARE && !member->newer) {
+        throw unrecognised(main.name(), cat("expected the main of set ", superblock.head.set_uuid,
+                                            ", found the spare of set ", member->set,
+                                            "; are main and spare swapped?"));
+    }
     if (main.size() < superblock.main_size) {
         throw unrecognised(main.name(), cat("shorter than recorded: expected at least ",
                                             superblock.main_size, " sectors, found ",
