@@ -17,6 +17,12 @@ Uuid uuid_from(std::mt19937& random) {
     return uuid;
 }
 
+/// Something in every sector that is no structure of ours.
+void fill(std::vector<std::uint8_t>& content, std::mt19937& random) {
+    for (std::size_t at = 0; at + 64 <= content.size(); at += 64)
+        content[at] = static_cast<std::uint8_t>(random());
+}
+
 Superblock make_superblock(const SampleOptions& o, std::mt19937& random) {
     const std::uint32_t block_sectors = 1U << (o.block_shift - 9);
     const std::uint64_t blocks = o.main_size / block_sectors;
@@ -68,10 +74,8 @@ SampleSet::SampleSet(const SampleOptions& o)
     std::uint64_t slot = 0;
 
     superblock = make_superblock(o, random);
-    for (auto& byte : main.content())
-        byte = static_cast<std::uint8_t>(random());
-    for (auto& byte : spare.content())
-        byte = static_cast<std::uint8_t>(random());
+    fill(main.content(), random);
+    fill(spare.content(), random);
     const auto put = [&](std::uint64_t block, remap_entry_state state, remap_entry_cause cause) {
         while (superblock.slot_reserved(slot))
             slot++;

@@ -18,7 +18,7 @@ namespace {
 using Damage = std::function<void(SampleSet&)>;
 
 SampleSet sample() {
-    return SampleSet(SampleOptions{1 << 16, 1 << 16, 9, 8, 600, 3});
+    return SampleSet(SampleOptions{8192, 4096, 9, 8, 600, 3});
 }
 
 const std::map<std::string, Damage>& damages() {
@@ -58,7 +58,7 @@ const std::map<std::string, Damage>& damages() {
         {"used table blocks after the length",
          [](SampleSet& s) {
              const std::vector<Entry> entries = {
-                 Entry::make(REMAP_ENTRY_MAPPED, 60001, REMAP_CAUSE_WRITE, 5, 999, 1)};
+                 Entry::make(REMAP_ENTRY_MAPPED, 8001, REMAP_CAUSE_WRITE, 5, 999, 1)};
              write_table_block(s.spare, s.superblock, s.superblock.table_length, s.generation + 1,
                                entries);
          }},

@@ -60,7 +60,7 @@ std::vector<std::uint8_t> BlockIo::read(std::uint64_t sector, std::uint64_t sect
 namespace {
 
 constexpr std::size_t page = 4096;
-constexpr std::size_t bounce_size = 256 * 1024;
+constexpr std::size_t bounce_size = std::size_t{256} << 10;
 
 }  // namespace
 

@@ -16,6 +16,7 @@ namespace remap {
 namespace {
 
 constexpr std::uint64_t chunk_blocks = 64;
+constexpr std::uint64_t smallest_device = 16;  // sectors
 constexpr std::size_t table_body_offset = offsetof(remap_table_block, entries);
 
 using GroupKey = std::tuple<Uuid, std::uint64_t, Uuid>;
@@ -58,7 +59,7 @@ std::vector<SuperblockCopy> collect_copies(BlockIo& spare) {
             copies.push_back(read_superblock_copy(spare, sector, copy));
     };
 
-    if (spare.size() >= 2 * REMAP_SB_SECTORS) {
+    if (spare.size() >= smallest_device) {
         for (unsigned int i = 0; i < REMAP_SB_COPIES; i++)
             visit(remap_sb_place(spare.size(), i), i);
     }
@@ -526,7 +527,9 @@ struct BlockSlot {
     std::uint64_t block;
     std::uint64_t slot;
 
-    friend auto operator<=>(const BlockSlot&, const BlockSlot&) = default;
+    friend bool operator<(const BlockSlot& a, const BlockSlot& b) {
+        return a.block != b.block ? a.block < b.block : a.slot < b.slot;
+    }
 };
 
 /// Sequences are not ordered as a whole: the newest must be newer than each of the others.

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libremap/report.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <iostream>
+#include <streambuf>
 
 #include "libremap/error.hpp"
 #include "libremap/text.hpp"
@@ -255,6 +259,77 @@ void TextEmitter::time(const std::string& name, std::uint64_t seconds) {
 }
 
 void TextEmitter::finish() {}
+
+namespace {
+
+/// Writes to a descriptor and remembers why it could not.
+class DescriptorBuffer : public std::streambuf {
+  public:
+    explicit DescriptorBuffer(int fd) : fd_(fd) { setp(memory_.data(), end()); }
+
+    int error() const { return error_; }
+
+  protected:
+    int sync() override { return drain() ? 0 : -1; }
+
+    int_type overflow(int_type c) override {
+        if (!drain())
+            return traits_type::eof();
+        if (!traits_type::eq_int_type(c, traits_type::eof()))
+            sputc(traits_type::to_char_type(c));
+        return traits_type::not_eof(c);
+    }
+
+  private:
+    char* end() { return memory_.data() + memory_.size(); }
+
+    bool drain() {
+        for (const char* at = pbase(); at < pptr() && !error_;) {
+            const ssize_t done = write(fd_, at, static_cast<std::size_t>(pptr() - at));
+            if (done < 0 && errno != EINTR)
+                error_ = errno;
+            at += std::max<ssize_t>(done, 0);
+        }
+        setp(memory_.data(), end());
+        return error_ == 0;
+    }
+
+    int fd_;
+    int error_ = 0;
+    std::array<char, 1U << 16> memory_{};
+};
+
+}  // namespace
+
+class StandardOutput::Redirect {
+  public:
+    Redirect() : former_(std::cout.rdbuf(&buffer_)) {}
+    Redirect(const Redirect&) = delete;
+    Redirect& operator=(const Redirect&) = delete;
+    ~Redirect() {
+        buffer_.pubsync();
+        std::cout.rdbuf(former_);
+    }
+
+    void finish() {
+        buffer_.pubsync();
+        if (buffer_.error())
+            throw Error(Exit::operational,
+                        cat("standard output: write failed: ", std::strerror(buffer_.error())));
+    }
+
+  private:
+    DescriptorBuffer buffer_{STDOUT_FILENO};
+    std::streambuf* former_;
+};
+
+StandardOutput::StandardOutput() : redirect_(std::make_unique<Redirect>()) {}
+
+StandardOutput::~StandardOutput() = default;
+
+void StandardOutput::finish() {
+    redirect_->finish();
+}
 
 void finish_stdout() {
     errno = 0;

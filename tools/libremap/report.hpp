@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -88,8 +89,24 @@ class TextEmitter : public Emitter {
 /// `text` as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD.
 std::string json_string(const std::string& text);
 
-/// Flushes and closes the stream's notice of errors: throws Error (operational) if anything
-/// written to standard output did not get there.
+/// While it lives, std::cout is written in large pieces and the reason of a failure is kept.
+class StandardOutput {
+  public:
+    StandardOutput();
+    StandardOutput(const StandardOutput&) = delete;
+    StandardOutput& operator=(const StandardOutput&) = delete;
+    ~StandardOutput();
+
+    /// Writes out what is left. Throws Error (operational), with the reason, if anything written to
+    /// standard output did not get there.
+    void finish();
+
+  private:
+    class Redirect;
+    std::unique_ptr<Redirect> redirect_;
+};
+
+/// The same for plain std::cout: throws Error (operational) if anything did not get there.
 void finish_stdout();
 
 }  // namespace remap

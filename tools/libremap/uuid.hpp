@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <compare>
 #include <cstdint>
 #include <optional>
 #include <ostream>
@@ -26,7 +25,8 @@ struct Uuid {
 
     bool is_null() const { return *this == Uuid{}; }
 
-    friend auto operator<=>(const Uuid&, const Uuid&) = default;
+    friend bool operator==(const Uuid&, const Uuid&) = default;
+    friend bool operator<(const Uuid& a, const Uuid& b) { return a.bytes < b.bytes; }
 };
 
 std::ostream& operator<<(std::ostream& out, const Uuid& uuid);

@@ -14,6 +14,7 @@ namespace {
 
 int dump(const std::string& device, bool json) {
     const auto io = remap::open_block_io(device, remap::Mode::read_only);
+    remap::StandardOutput standard_output;
     std::unique_ptr<remap::Emitter> out;
 
     if (json)
@@ -21,7 +22,7 @@ int dump(const std::string& device, bool json) {
     else
         out = std::make_unique<remap::TextEmitter>(std::cout);
     const remap::Exit code = remap::dump_device(*io, *out);
-    remap::finish_stdout();
+    standard_output.finish();
     return static_cast<int>(code);
 }
 

@@ -63,6 +63,7 @@ bool ask(const std::string& question) {
 }
 
 int run(const Arguments& arguments) {
+    remap::StandardOutput standard_output;
     remap::FsckOptions options;
     remap::FsckFrontend frontend{std::cout, std::cerr, ask};
 
@@ -74,7 +75,7 @@ int run(const Arguments& arguments) {
     options.progress_fd = arguments.progress_fd;
     const int bits = remap::run_fsck(options, frontend);
     try {
-        remap::finish_stdout();
+        standard_output.finish();
     } catch (const remap::Error& error) {
         std::cerr << "remap-fsck: " << error.what() << "\n";
         return bits | remap::fsck::operational;
