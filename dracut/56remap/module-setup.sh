@@ -64,5 +64,6 @@ install() {
     inst_rules "${moddir:?}/69-remap-initqueue.rules"
     inst_hook cmdline 30 "$moddir/parse-remap.sh"
     inst_hook emergency 50 "$moddir/remap-emergency.sh"
+    inst_hook shutdown-emergency 50 "$moddir/remap-emergency.sh"
     dracut_need_initqueue
 }
