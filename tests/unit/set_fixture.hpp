@@ -152,7 +152,8 @@ inline void each_crash(const Pair& before, const std::vector<Event>& log,
         }
         // Long writes are torn at their first and last blocks and at a sample between.
         for (std::size_t torn = before.block; torn < event.data.size(); torn += before.block) {
-            const bool edge = torn <= 4 * before.block || torn + 4 * before.block >= event.data.size();
+            const bool edge =
+                torn <= 4 * before.block || torn + 4 * before.block >= event.data.size();
             if (edge || random() % 8 == 0) {
                 Pair state = all;
                 apply(state, event, torn);
@@ -178,8 +179,8 @@ inline std::optional<Image> composed_view(const Pair& pair) {
             if (mapping.undecidable || mapping.entry.state() != REMAP_ENTRY_MAPPED) {
                 return std::nullopt;
             }
-            const auto from = pair.spare.begin() +
-                              static_cast<std::ptrdiff_t>(superblock.slot_sector(mapping.slot) * 512);
+            const auto from = pair.spare.begin() + static_cast<std::ptrdiff_t>(
+                                                       superblock.slot_sector(mapping.slot) * 512);
             std::copy_n(from, bytes,
                         view.begin() + static_cast<std::ptrdiff_t>(mapping.block * bytes));
         }
@@ -224,7 +225,8 @@ inline remap::AdoptResult adopt_now(remap::BlockIo& main, remap::BlockIo& spare,
                                     const remap::Payload& payload, std::uint32_t block_size) {
     remap::Observer quiet;
     const auto plan = remap::plan_adoption(main, spare, request_for(payload, block_size));
-    return remap::adopt(main, spare, plan, [](const auto&, const auto&) {}, quiet);
+    return remap::adopt(
+        main, spare, plan, [](const auto&, const auto&) {}, quiet);
 }
 
 }  // namespace fixture

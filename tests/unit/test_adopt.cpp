@@ -79,10 +79,10 @@ TEST_CASE("Both ends, LUKS2's second headers and nothing else are hidden", "[ado
     // Outside the hidden blocks nothing has changed.
     for (std::uint64_t sector = 0; sector < fourth_mib_sectors; ++sector) {
         if (!superblock.block_hidden(sector)) {
-            REQUIRE(std::equal(d.original.begin() + static_cast<std::ptrdiff_t>(sector * 512),
-                               d.original.begin() + static_cast<std::ptrdiff_t>(sector * 512 + 512),
-                               d.main.content().begin() +
-                                   static_cast<std::ptrdiff_t>(sector * 512)));
+            REQUIRE(
+                std::equal(d.original.begin() + static_cast<std::ptrdiff_t>(sector * 512),
+                           d.original.begin() + static_cast<std::ptrdiff_t>(sector * 512 + 512),
+                           d.main.content().begin() + static_cast<std::ptrdiff_t>(sector * 512)));
         }
     }
 }
@@ -130,12 +130,12 @@ TEST_CASE("An unreadable hidden block becomes lost, never something invented", "
 TEST_CASE("A slot that fails at once is marked bad and another is taken", "[adopt]") {
     Devices d;
     remap::Observer quiet;
-    const auto plan = remap::plan_adoption(
-        d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
+    const auto plan =
+        remap::plan_adoption(d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
     const std::uint64_t first = plan.superblock.slot_sector(0);
     BadDisk bad(d.spare, {first + 3, first + 77});
-    const auto result =
-        remap::adopt(d.main, bad, plan, [](const auto&, const auto&) {}, quiet);
+    const auto result = remap::adopt(
+        d.main, bad, plan, [](const auto&, const auto&) {}, quiet);
     CHECK(result.bad_slots == 2);
     const auto table = remap::load_intact_table(d.spare, result.superblock);
     CHECK(table.entries[3].state() == REMAP_ENTRY_BAD);
@@ -146,11 +146,12 @@ TEST_CASE("A slot that fails at once is marked bad and another is taken", "[adop
 TEST_CASE("A spare on which too few superblocks can be written leaves the main alone", "[adopt]") {
     Devices d;
     remap::Observer quiet;
-    const auto plan = remap::plan_adoption(
-        d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
+    const auto plan =
+        remap::plan_adoption(d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
     const auto& places = plan.superblock.sb_sector;
     BadDisk bad(d.spare, {places[1], places[2], places[3]});
-    CHECK_THROWS_AS(remap::adopt(d.main, bad, plan, [](const auto&, const auto&) {}, quiet),
+    CHECK_THROWS_AS(remap::adopt(
+                        d.main, bad, plan, [](const auto&, const auto&) {}, quiet),
                     remap::Error);
     CHECK(d.main.content() == d.original);
 }
@@ -159,8 +160,8 @@ TEST_CASE("A rescue file that cannot be written stops adoption before anything i
           "[adopt]") {
     Devices d;
     remap::Observer quiet;
-    const auto plan = remap::plan_adoption(
-        d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
+    const auto plan =
+        remap::plan_adoption(d.main, d.spare, fixture::request_for(fixture::ext_payload(), 512));
     const Image spare = d.spare.content();
     const auto rescue = [](const remap::Superblock& superblock,
                            const remap::HiddenContent& content) {
@@ -175,8 +176,8 @@ TEST_CASE("A spare that is too small is refused with the size that is needed", "
     remap::MemoryIo main("main", fixture::random_image(fourth_mib_sectors, 1), 4096);
     // 280 KiB of hidden 4 KiB blocks fit 1 MiB; with 2048 sectors less 8 the format refuses.
     remap::MemoryIo spare("spare", 2040, 512);
-    const std::string error = error_of(
-        [&] { fixture::adopt_now(main, spare, fixture::ext_payload(), 4096); });
+    const std::string error =
+        error_of([&] { fixture::adopt_now(main, spare, fixture::ext_payload(), 4096); });
     CHECK(contains(error, "spare: too small for a spare: it has 2040 sectors, at least 2048"));
 }
 
@@ -184,9 +185,8 @@ TEST_CASE("Recovery refuses a device that is not plausibly the main", "[adopt]")
     Devices d;
     // Cut right before the deciding write: all on the spare, nothing on the main.
     Pair cut{d.original, d.spare.content(), 512};
-    const auto log = fixture::record(cut, [](remap::BlockIo& main, remap::BlockIo& spare) {
-        adopt(main, spare);
-    });
+    const auto log = fixture::record(
+        cut, [](remap::BlockIo& main, remap::BlockIo& spare) { adopt(main, spare); });
     for (const auto& event : log) {
         if (!event.flush && event.on_main && event.sector == 2 && event.data.size() == 512) {
             break;
@@ -230,10 +230,8 @@ TEST_CASE("An unreadable deciding sector means after: recovery rolls forward", "
     Devices d;
     Pair cut{d.original, d.spare.content(), 512};
     bool decided = false;
-    for (const auto& event :
-         fixture::record(cut, [](remap::BlockIo& main, remap::BlockIo& spare) {
-             adopt(main, spare);
-         })) {
+    for (const auto& event : fixture::record(
+             cut, [](remap::BlockIo&main, remap::BlockIo&spare) { adopt(main, spare); })) {
         if (event.flush) {
             continue;
         }
@@ -260,10 +258,9 @@ TEST_CASE("A release that cannot write a block back names it and leaves the set 
     remap::Observer quiet;
     for (const std::uint64_t sector : {std::uint64_t{2}, std::uint64_t{77}}) {
         BadDisk bad(d.main, {sector});
-        const std::string error =
-            error_of([&] { remap::release_set(bad, d.spare, false, quiet); });
-        CHECK(contains(error, "main: these blocks cannot be written back: " +
-                                  std::to_string(sector)));
+        const std::string error = error_of([&] { remap::release_set(bad, d.spare, false, quiet); });
+        CHECK(contains(error,
+                       "main: these blocks cannot be written back: " + std::to_string(sector)));
         CHECK(fixture::composed_view(d.pair()) == d.original);
         CHECK(fixture::all_hidden(d.pair()));
     }
@@ -305,7 +302,8 @@ TEST_CASE("A bare set changes nothing on the main", "[adopt]") {
     auto request = fixture::request_for({}, 512);
     request.bare = true;
     const auto plan = remap::plan_adoption(d.main, d.spare, request);
-    const auto result = remap::adopt(d.main, d.spare, plan, [](const auto&, const auto&) {}, quiet);
+    const auto result = remap::adopt(
+        d.main, d.spare, plan, [](const auto&, const auto&) {}, quiet);
     CHECK(d.main.content() == d.original);
     CHECK(result.superblock.is_bare());
     CHECK(result.superblock.label_epoch == 0);
@@ -335,7 +333,8 @@ TEST_CASE("A pair is refused when the members do not belong together or one is o
     // One activation: both members one epoch on.
     superblock.epoch += 1;
     superblock.label_epoch = superblock.epoch;
-    superblock.head.generation = remap::next_generation(superblock.epoch, superblock.head.generation);
+    superblock.head.generation =
+        remap::next_generation(superblock.epoch, superblock.head.generation);
     remap::write_superblock(d.spare, superblock);
     remap::MainBlocks blocks(d.main, 1);
     for (const std::uint64_t sector : superblock.label_sector) {

@@ -19,7 +19,9 @@ namespace fs = std::filesystem;
 const char* const first_uuid = "11111111-2222-3333-4444-555555555555";
 const char* const second_uuid = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 
-remap::Uuid uuid(const char* text) { return *remap::Uuid::parse(text); }
+remap::Uuid uuid(const char* text) {
+    return *remap::Uuid::parse(text);
+}
 
 /// A folder that is gone at the end of the test.
 class Folder {
@@ -43,14 +45,16 @@ std::string slurp(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-void spill(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+void spill(const std::string& path, const std::string& text) {
+    std::ofstream(path) << text;
+}
 
 }  // namespace
 
 TEST_CASE("remaptab: name, set and options are read, comments are not", "[remaptab]") {
     const auto tab = remap::Remaptab::parse(
-        std::string("# comment\n\nroot UUID=") + first_uuid + " noauto,timeout=30  # why\n  data\tUUID=" +
-            "AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE -\n",
+        std::string("# comment\n\nroot UUID=") + first_uuid +
+            " noauto,timeout=30  # why\n  data\tUUID=" + "AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE -\n",
         "tab");
     REQUIRE(tab.entries().size() == 2);
     CHECK(tab.problems().empty());
@@ -64,9 +68,9 @@ TEST_CASE("remaptab: name, set and options are read, comments are not", "[remapt
 }
 
 TEST_CASE("remaptab: what is not understood is named with its line and kept", "[remaptab]") {
-    const std::string text = std::string("one\n") + "../evil UUID=" + first_uuid + " -\nx UUID=12 -\n" +
-                             "a UUID=" + first_uuid + "\nb UUID=" + first_uuid + "\na UUID=" +
-                             second_uuid + "\n";
+    const std::string text = std::string("one\n") + "../evil UUID=" + first_uuid +
+                             " -\nx UUID=12 -\n" + "a UUID=" + first_uuid +
+                             "\nb UUID=" + first_uuid + "\na UUID=" + second_uuid + "\n";
     const auto tab = remap::Remaptab::parse(text, "tab");
     REQUIRE(tab.entries().size() == 1);
     CHECK(tab.entries()[0].name == "a");
@@ -143,9 +147,9 @@ TEST_CASE("remaptab: a file that cannot be replaced stays as it was", "[remaptab
 }
 
 TEST_CASE("Known sets: listed without noauto, or named on the kernel command line", "[remaptab]") {
-    const auto tab = remap::Remaptab::parse(std::string("root UUID=") + first_uuid +
-                                                " noauto\ndata UUID=" + second_uuid + " fua\n",
-                                            "tab");
+    const auto tab = remap::Remaptab::parse(
+        std::string("root UUID=") + first_uuid + " noauto\ndata UUID=" + second_uuid + " fua\n",
+        "tab");
     const auto plain = remap::known_sets(tab, remap::parse_command_line("quiet ro"));
     REQUIRE(plain.size() == 1);
     CHECK(plain[0].name == "data");

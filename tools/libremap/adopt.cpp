@@ -40,8 +40,8 @@ std::uint64_t blocks_of(const Superblock& superblock, std::uint64_t bytes) {
 /// Hides the blocks that hold [offset, offset + length), as far as the main reaches.
 void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range) {
     const std::uint64_t first = range.offset / superblock.block_size();
-    const std::uint64_t end = std::min(blocks_of(superblock, range.offset + range.length),
-                                       superblock.main_blocks());
+    const std::uint64_t end =
+        std::min(blocks_of(superblock, range.offset + range.length), superblock.main_blocks());
     for (std::uint64_t block = first; block < end; ++block) {
         blocks.insert(block);
     }
@@ -71,9 +71,9 @@ std::vector<Hidden> extents_of(const std::set<std::uint64_t>& blocks) {
         extents.push_back({run.start, static_cast<std::uint32_t>(run.count), 0});
     }
     if (extents.size() > REMAP_MAX_HIDDEN) {
-        throw Error(Exit::unrecognised, cat("the payload shows itself at ", extents.size(),
-                                            " places, at most ", REMAP_MAX_HIDDEN,
-                                            " can be hidden"));
+        throw Error(Exit::unrecognised,
+                    cat("the payload shows itself at ", extents.size(), " places, at most ",
+                        REMAP_MAX_HIDDEN, " can be hidden"));
     }
     return extents;
 }
@@ -122,9 +122,9 @@ void plan_hidden(BlockIo& main, Superblock& superblock, AdoptPlan& plan) {
             hide_bytes(superblock, plan.vital, signature.magic);
         }
         if (blocks.size() == before) {
-            throw Error(Exit::unrecognised,
-                        cat(main.name(), ": cannot be hidden, would still be seen as ",
-                            describe(seen)));
+            throw Error(
+                Exit::unrecognised,
+                cat(main.name(), ": cannot be hidden, would still be seen as ", describe(seen)));
         }
     }
     throw Error(Exit::unrecognised, cat(main.name(), ": libblkid sees ever more on it"));
@@ -149,8 +149,7 @@ bool fits(LayoutRequest request, std::uint64_t spare_size) {
 std::uint64_t needed_spare(const LayoutRequest& request) {
     constexpr std::uint64_t step = 128;
     std::uint64_t size = std::max<std::uint64_t>(
-        REMAP_MIN_SPARE_SECTORS,
-        request.hidden_blocks * request.block_sectors / step * step);
+        REMAP_MIN_SPARE_SECTORS, request.hidden_blocks * request.block_sectors / step * step);
     while (!fits(request, size)) {
         size += step;
     }
@@ -174,8 +173,7 @@ void plan_spare(BlockIo& spare, Superblock& superblock) {
     superblock.table_length = layout.table_length;
     superblock.segments = {layout.segment};
     superblock.segments[0].member = 1;
-    superblock.live_copies =
-        static_cast<std::uint8_t>((1U << layout.segment.nr_copies) - 1);
+    superblock.live_copies = static_cast<std::uint8_t>((1U << layout.segment.nr_copies) - 1);
 }
 
 std::vector<Patch> wiped_patches(const AdoptPlan& plan) {
@@ -216,11 +214,12 @@ void plan_skipped_slots(BlockIo& main, BlockIo& spare, AdoptPlan& plan) {
             return;
         }
     }
-    throw Error(Exit::unrecognised,
-                cat(spare.name(), ": would still be seen as ", describe(seen)));
+    throw Error(Exit::unrecognised, cat(spare.name(), ": would still be seen as ", describe(seen)));
 }
 
-std::string cut(const std::string& text, std::size_t size) { return text.substr(0, size); }
+std::string cut(const std::string& text, std::size_t size) {
+    return text.substr(0, size);
+}
 
 Member make_member(const Identity& identity, remap_role role, std::uint64_t size) {
     Member member;
@@ -244,8 +243,7 @@ Superblock new_superblock(const BlockIo& main, const BlockIo& spare, const Adopt
     superblock.head.generation = next_generation(first_epoch, 0);
     superblock.epoch = first_epoch;
     superblock.label_epoch = request.bare ? 0 : first_epoch;
-    superblock.main_size =
-        main.size() / superblock.block_sectors() * superblock.block_sectors();
+    superblock.main_size = main.size() / superblock.block_sectors() * superblock.block_sectors();
     superblock.spare_size = spare.size();
     superblock.created = request.now;
     superblock.updated = request.now;
@@ -366,9 +364,8 @@ class SlotWriter {
             entries_.emplace_back();
         }
         if (entries_.size() >= superblock_.segment().nr_slots) {
-            throw Error(Exit::operational,
-                        cat(spare_.name(), ": not enough working slots: ", bad_, " of ",
-                            entries_.size(), " that were tried failed"));
+            throw Error(Exit::operational, cat(spare_.name(), ": not enough working slots: ", bad_,
+                                               " of ", entries_.size(), " that were tried failed"));
         }
         entries_.emplace_back();
         return entries_.size() - 1;
@@ -468,8 +465,8 @@ class SlotWriter {
             for (std::size_t i = 0; i < run.count; ++i) {
                 const std::uint64_t block = content.blocks[run.index + i];
                 const bool lost = content.lost.count(block) != 0;
-                entries_[run.slot + i] = entry(lost ? REMAP_ENTRY_LOST : REMAP_ENTRY_MAPPED, block,
-                                               lost ? EIO : 0);
+                entries_[run.slot + i] =
+                    entry(lost ? REMAP_ENTRY_LOST : REMAP_ENTRY_MAPPED, block, lost ? EIO : 0);
             }
         }
         return again;
@@ -488,9 +485,8 @@ void wipe_ranges(BlockIo& spare, const std::vector<ByteRange>& ranges) {
     const std::uint64_t unit = spare.logical_block_size();
     for (const ByteRange& range : ranges) {
         const std::uint64_t start = range.offset / unit * unit;
-        const std::uint64_t end =
-            std::min((range.offset + range.length + unit - 1) / unit * unit,
-                     spare.size() * sector_size);
+        const std::uint64_t end = std::min((range.offset + range.length + unit - 1) / unit * unit,
+                                           spare.size() * sector_size);
         if (range.length == 0 || start >= end) {
             continue;
         }
@@ -507,10 +503,11 @@ void test_places(MainBlocks& main, const AdoptPlan& plan, const HiddenContent& c
     const auto require = [&](const std::set<std::uint64_t>& bad, const char* what) {
         for (const std::uint64_t block : vital) {
             if (bad.count(block) != 0) {
-                throw Error(Exit::operational,
-                            cat(main.io().name(), ": sector ", main.sector(block), ": cannot be ",
-                                what, ", but the payload's own signature lies there and could "
-                                "not be hidden; nothing was changed"));
+                throw Error(
+                    Exit::operational,
+                    cat(main.io().name(), ": sector ", main.sector(block), ": cannot be ", what,
+                        ", but the payload's own signature lies there and could "
+                        "not be hidden; nothing was changed"));
             }
         }
     };
@@ -529,8 +526,8 @@ std::vector<Entry> padded_table(Superblock& superblock, std::vector<Entry> entri
     const std::uint64_t used =
         (entries.size() + REMAP_ENTRIES_PER_BLOCK - 1) / REMAP_ENTRIES_PER_BLOCK;
     superblock.table_length = std::max(superblock.table_length, used);
-    entries.resize(std::min(superblock.table_length * REMAP_ENTRIES_PER_BLOCK,
-                            superblock.segment().nr_slots));
+    entries.resize(
+        std::min(superblock.table_length * REMAP_ENTRIES_PER_BLOCK, superblock.segment().nr_slots));
     return entries;
 }
 
@@ -596,9 +593,8 @@ void require_this_main(MainBlocks& main, BlockIo& spare, const Superblock& super
     const std::string& name = main.io().name();
     if (main.io().size() < superblock.main_size) {
         throw Error(Exit::unrecognised,
-                    cat(name, ": is not the main of set ", superblock.head.set_uuid,
-                        ": expected ", superblock.main_size, " sectors, found ",
-                        main.io().size()));
+                    cat(name, ": is not the main of set ", superblock.head.set_uuid, ": expected ",
+                        superblock.main_size, " sectors, found ", main.io().size()));
     }
     const PlaceCounts places = count_places(main, superblock);
     if (places.ours > 0 || superblock.is_bare()) {
@@ -606,17 +602,16 @@ void require_this_main(MainBlocks& main, BlockIo& spare, const Superblock& super
     }
     // A main that was adopted by force may hold what another set left there.
     if (places.foreign > 0 && !content_matches(main, spare, superblock)) {
-        throw Error(Exit::unrecognised,
-                    cat(name, ": carries the label of another set than ",
-                        superblock.head.set_uuid, " on ", spare.name()));
+        throw Error(Exit::unrecognised, cat(name, ": carries the label of another set than ",
+                                            superblock.head.set_uuid, " on ", spare.name()));
     }
     const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
     const Identity identity = main.io().is_block_device() ? identify_path(name) : Identity{};
     const auto match = recorded.compare(identity);
     if (match == Identity::Match::different) {
         throw Error(Exit::unrecognised,
-                    cat(name, ": is not the main of set ", superblock.head.set_uuid,
-                        ": expected ", recorded.describe(), ", found ", identity.describe()));
+                    cat(name, ": is not the main of set ", superblock.head.set_uuid, ": expected ",
+                        recorded.describe(), ", found ", identity.describe()));
     }
     if (match == Identity::Match::unknown && !content_matches(main, spare, superblock)) {
         throw Error(Exit::unrecognised,
@@ -659,11 +654,11 @@ RecoveryResult roll_back(MainBlocks& main, BlockIo& spare, const Superblock& sup
     RecoveryResult result;
     result.outcome = Recovery::rolled_back;
     const bool releasing = superblock.head.state == REMAP_STATE_RELEASING;
-    result.text = cat(main.io().name(), releasing
-                                            ? ": its release was interrupted at the very end and "
-                                              "is finished now; "
-                                            : ": its adoption was interrupted before it took "
-                                              "effect and is undone; ",
+    result.text = cat(main.io().name(),
+                      releasing ? ": its release was interrupted at the very end and "
+                                  "is finished now; "
+                                : ": its adoption was interrupted before it took "
+                                  "effect and is undone; ",
                       "the device is to be used directly, set ", superblock.head.set_uuid,
                       " no longer exists");
     return result;
@@ -680,10 +675,10 @@ RecoveryResult roll_forward(BlockIo& main, BlockIo& spare, Superblock superblock
         result.exposed = finish_adoption(main, spare, superblock, quiet);
     }
     result.outcome = Recovery::finished;
-    result.text =
-        cat(main.name(), releasing ? ": its release was interrupted and is undone; "
-                                   : ": its adoption was interrupted and is finished now; ",
-            "set ", superblock.head.set_uuid, " is complete");
+    result.text = cat(main.name(),
+                      releasing ? ": its release was interrupted and is undone; "
+                                : ": its adoption was interrupted and is finished now; ",
+                      "set ", superblock.head.set_uuid, " is complete");
     return result;
 }
 
@@ -834,8 +829,7 @@ RecoveryResult adopt_recover(BlockIo& main, BlockIo& spare) {
     const Superblock superblock = load_superblock(spare);
     const std::uint8_t state = superblock.head.state;
     if (state == REMAP_STATE_COMPLETE) {
-        return {Recovery::nothing_to_do,
-                cat("set ", superblock.head.set_uuid, " is complete"), {}};
+        return {Recovery::nothing_to_do, cat("set ", superblock.head.set_uuid, " is complete"), {}};
     }
     if (state != REMAP_STATE_ADOPTING && state != REMAP_STATE_RELEASING) {
         throw Error(Exit::unrecognised,

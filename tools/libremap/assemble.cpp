@@ -89,10 +89,10 @@ BlockDevice require_block_device(const std::string& path) {
         const int error = errno;
         throw Error(Exit::operational, cat(path, ": cannot open: ", std::strerror(error)));
     }
-    throw Error(Exit::usage, cat(path, ": expected a block device, found ",
-                                 S_ISREG(st.st_mode)
-                                     ? "an image file; attach it with losetup(8) first"
-                                     : "something else"));
+    throw Error(Exit::usage,
+                cat(path, ": expected a block device, found ",
+                    S_ISREG(st.st_mode) ? "an image file; attach it with losetup(8) first"
+                                        : "something else"));
 }
 
 /// Both devices of a set that are about to be put together.
@@ -114,10 +114,9 @@ void verify_pair(const Pair& pair, const Superblock& superblock) {
 void check_and_repair(const Pair& pair, const Message& message) {
     const int bits = preen(pair.spare.path, pair.main.path, message);
     if ((bits & ~fsck::corrected) != 0) {
-        throw Error(Exit::unrecognised,
-                    cat(pair.spare.path, ": not opened: the check ended with ", bits,
-                        "; see \"remap-fsck -n --main ", pair.main.path, " ", pair.spare.path,
-                        "\""));
+        throw Error(Exit::unrecognised, cat(pair.spare.path, ": not opened: the check ended with ",
+                                            bits, "; see \"remap-fsck -n --main ", pair.main.path,
+                                            " ", pair.spare.path, "\""));
     }
 }
 
@@ -140,7 +139,9 @@ dm::CreateRequest create_request(const OpenOptions& options, const Pair& pair,
     return request;
 }
 
-std::string mapper_path(const std::string& name) { return "/dev/mapper/" + name; }
+std::string mapper_path(const std::string& name) {
+    return "/dev/mapper/" + name;
+}
 
 /// Everything from the pair to the device.
 void put_together(const OpenOptions& options, const Pair& pair, const Message& message) {
@@ -247,12 +248,10 @@ class Assembly {
         return found;
     }
 
-    Outcome open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen,
-                       bool last) {
+    Outcome open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen, bool last) {
         const auto spare = find_spare(entry, seen);
         if (!spare) {
-            return report_missing(cat(entry.name, ": the spare of set ", entry.set,
-                                      " is missing"),
+            return report_missing(cat(entry.name, ": the spare of set ", entry.set, " is missing"),
                                   last);
         }
         const auto io = open_block_io(spare->path, Mode::read_only);
@@ -262,10 +261,10 @@ class Assembly {
                               ? find_bare_main(superblock)
                               : choose_member(seen, member, entry.set, options_.root);
         if (!main) {
-            return report_missing(cat(entry.name, ": the main of ", set_text(superblock),
-                                      " is missing (", member_text(member), "); its spare ",
-                                      spare->path, " is there"),
-                                  last);
+            return report_missing(
+                cat(entry.name, ": the main of ", set_text(superblock), " is missing (",
+                    member_text(member), "); its spare ", spare->path, " is there"),
+                last);
         }
         OpenOptions open;
         open.name = entry.name;
@@ -327,8 +326,7 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
     const Identity recorded = recorded_identity(member);
     std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same),
                  [&](const SeenMember& other) {
-                     return recorded.compare(identify(other.device, root)) ==
-                            Identity::Match::same;
+                     return recorded.compare(identify(other.device, root)) == Identity::Match::same;
                  });
     if (same.size() == 1) {
         return same.front().device;
@@ -344,8 +342,9 @@ BlockDevice find_main(const std::string& spare, const Superblock& superblock,
                       const MachineRoot& root) {
     const Member& member = *superblock.member(REMAP_ROLE_MAIN);
     if (superblock.is_bare()) {
-        throw Error(Exit::usage, cat(spare, ": its main carries no label (bare set); name it with "
-                                            "--main"));
+        throw Error(Exit::usage, cat(spare,
+                                     ": its main carries no label (bare set); name it with "
+                                     "--main"));
     }
     const auto main = choose_member(scan_members(root), member, superblock.head.set_uuid, root);
     if (!main) {
@@ -368,22 +367,21 @@ std::string open_set(const OpenOptions& options, const Message& message) {
     Superblock superblock;
     {
         const auto io = open_block_io(options.spare, Mode::read_only);
-        superblock = options.fsck ? load_superblock(*io)
-                                  : require_openable(*io, options.read_only);
+        superblock = options.fsck ? load_superblock(*io) : require_openable(*io, options.read_only);
     }
     if (const auto open = dm::find_set(superblock.head.set_uuid)) {
         if (open->name == options.name) {
             message(cat(options.name, ": is open already"));
             return mapper_path(options.name);
         }
-        throw BusyError(cat(options.spare, ": ", set_text(superblock), " is open already as ",
-                            open->name));
+        throw BusyError(
+            cat(options.spare, ": ", set_text(superblock), " is open already as ", open->name));
     }
     if (dm::find_name(options.name)) {
         throw BusyError(cat(options.name, ": another device has this name already"));
     }
-    const BlockDevice main = options.main ? require_block_device(*options.main)
-                                          : find_main(options.spare, superblock);
+    const BlockDevice main =
+        options.main ? require_block_device(*options.main) : find_main(options.spare, superblock);
     if (main.devno == spare.devno) {
         throw Error(Exit::usage, cat(main.path, ": main and spare are the same device"));
     }
@@ -403,8 +401,8 @@ CommandLine parse_command_line(const std::string& text) {
             if (uuid) {
                 result.sets.push_back(*uuid);
             } else {
-                result.problems.push_back(cat("kernel command line: \"", word,
-                                              "\": expected rd.remap.uuid=<set>"));
+                result.problems.push_back(
+                    cat("kernel command line: \"", word, "\": expected rd.remap.uuid=<set>"));
             }
         }
     }
@@ -423,9 +421,8 @@ std::vector<RemaptabEntry> known_sets(const Remaptab& tab, const CommandLine& co
         }
     }
     for (const Uuid& set : command_line.sets) {
-        const bool listed = std::any_of(known.begin(), known.end(), [&](const RemaptabEntry& e) {
-            return e.set == set;
-        });
+        const bool listed = std::any_of(known.begin(), known.end(),
+                                        [&](const RemaptabEntry& e) { return e.set == set; });
         if (!listed) {
             known.push_back({default_device_name(set), set, {}});
         }
@@ -452,9 +449,8 @@ Exit open_all(const OpenAllOptions& options, const Message& message, const Messa
         return Exit::ok;
     }
     Assembly assembly(options, message, missing);
-    const auto deadline =
-        Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                           std::chrono::duration<double>(options.wait_seconds));
+    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(options.wait_seconds));
     for (;;) {
         const bool last = Clock::now() >= deadline;
         {

@@ -64,8 +64,8 @@ struct OpenAllOptions {
 
 /// Opens every known set that is not open and whose members are present, after checking and
 /// repairing it as `remap-fsck -p`. `missing` gets what is said about sets whose members are not
-/// there (yet), `message` everything else. Returns Exit::ok if all known sets are open, Exit::damage
-/// if not. Throws Error for what concerns no single set.
+/// there (yet), `message` everything else. Returns Exit::ok if all known sets are open,
+/// Exit::damage if not. Throws Error for what concerns no single set.
 Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing);
 
 /// Closes the remap device of that name. Throws Error.
@@ -73,8 +73,8 @@ void close_set(const std::string& name, bool udev_sync);
 
 /// What the kernel command line says about us.
 struct CommandLine {
-    bool disabled = false;       ///< rd.remap=0
-    std::vector<Uuid> sets;      ///< rd.remap.uuid=
+    bool disabled = false;   ///< rd.remap=0
+    std::vector<Uuid> sets;  ///< rd.remap.uuid=
     std::vector<std::string> problems;
 };
 CommandLine parse_command_line(const std::string& text);

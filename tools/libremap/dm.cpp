@@ -82,8 +82,9 @@ class KernelLog {
     static void add(const std::string& record, std::string& text) {
         const auto start = record.find(';');
         const std::string line =
-            start == std::string::npos ? "" : record.substr(start + 1, record.find('\n', start) -
-                                                                           start - 1);
+            start == std::string::npos
+                ? ""
+                : record.substr(start + 1, record.find('\n', start) - start - 1);
         if (line.find("device-mapper:") != std::string::npos ||
             line.find("remap") != std::string::npos) {
             text += (text.empty() ? "" : "; ") + line;
@@ -107,9 +108,9 @@ class Task {
     int error() { return dm_task_get_errno(task_.get()); }
 
     [[noreturn]] static void fail(const std::string& what) {
-        throw Error(Exit::operational,
-                    cat("device-mapper: ", what,
-                        last_message().empty() ? "" : cat(": ", last_message())));
+        throw Error(
+            Exit::operational,
+            cat("device-mapper: ", what, last_message().empty() ? "" : cat(": ", last_message())));
     }
 
   private:
@@ -122,7 +123,9 @@ bool available() {
     return control.get() >= 0;
 }
 
-bool ours(const std::string& uuid) { return uuid.compare(0, uuid_prefix.size(), uuid_prefix) == 0; }
+bool ours(const std::string& uuid) {
+    return uuid.compare(0, uuid_prefix.size(), uuid_prefix) == 0;
+}
 
 std::optional<Device> info_of(Task& task, const std::string& what) {
     dm_info info{};
@@ -174,20 +177,23 @@ std::string target_line(int type, const std::string& name) {
     char* target = nullptr;
     char* parameters = nullptr;
     dm_get_next_target(task.get(), nullptr, &start, &length, &target, &parameters);
-    if (target == nullptr || (std::strcmp(target, target_type) != 0 &&
-                              std::strcmp(target, "dm-remap") != 0)) {
-        throw Error(Exit::unrecognised,
-                    cat(name, ": expected target ", target_type, ", found ",
-                        target != nullptr ? target : "none"));
+    if (target == nullptr ||
+        (std::strcmp(target, target_type) != 0 && std::strcmp(target, "dm-remap") != 0)) {
+        throw Error(Exit::unrecognised, cat(name, ": expected target ", target_type, ", found ",
+                                            target != nullptr ? target : "none"));
     }
     return parameters != nullptr ? parameters : "";
 }
 
-std::string devno_text(dev_t devno) { return cat(major(devno), ":", minor(devno)); }
+std::string devno_text(dev_t devno) {
+    return cat(major(devno), ":", minor(devno));
+}
 
 }  // namespace
 
-std::string device_uuid(const Uuid& set) { return std::string(uuid_prefix) + set.str(); }
+std::string device_uuid(const Uuid& set) {
+    return std::string(uuid_prefix) + set.str();
+}
 
 std::vector<Device> list_devices() {
     std::vector<Device> devices;
@@ -211,8 +217,8 @@ std::vector<Device> list_devices() {
         if (names->next == 0) {
             return devices;
         }
-        names = reinterpret_cast<const dm_names*>(reinterpret_cast<const char*>(names) +
-                                                  names->next);
+        names =
+            reinterpret_cast<const dm_names*>(reinterpret_cast<const char*>(names) + names->next);
     }
 }
 
@@ -252,12 +258,11 @@ void create(const CreateRequest& request) {
     start_logging();
     KernelLog log;
     Task task(DM_DEVICE_CREATE);
-    const bool prepared =
-        dm_task_set_name(task.get(), request.name.c_str()) != 0 &&
-        dm_task_set_uuid(task.get(), device_uuid(request.set).c_str()) != 0 &&
-        dm_task_add_target(task.get(), 0, request.size, target_type,
-                           table_parameters(request).c_str()) != 0 &&
-        (!request.read_only || dm_task_set_ro(task.get()) != 0);
+    const bool prepared = dm_task_set_name(task.get(), request.name.c_str()) != 0 &&
+                          dm_task_set_uuid(task.get(), device_uuid(request.set).c_str()) != 0 &&
+                          dm_task_add_target(task.get(), 0, request.size, target_type,
+                                             table_parameters(request).c_str()) != 0 &&
+                          (!request.read_only || dm_task_set_ro(task.get()) != 0);
     if (!prepared) {
         Task::fail(cat(request.name, ": cannot prepare the request"));
     }
@@ -265,8 +270,8 @@ void create(const CreateRequest& request) {
         return;
     }
     const std::string logged = log.lines();
-    Task::fail(cat(request.name, ": the kernel refused it",
-                   logged.empty() ? "" : cat(" (", logged, ")")));
+    Task::fail(
+        cat(request.name, ": the kernel refused it", logged.empty() ? "" : cat(" (", logged, ")")));
 }
 
 void remove(const std::string& name, bool udev_sync) {
@@ -285,8 +290,12 @@ void remove(const std::string& name, bool udev_sync) {
     Task::fail(cat(name, ": cannot be removed"));
 }
 
-std::string status_line(const std::string& name) { return target_line(DM_DEVICE_STATUS, name); }
+std::string status_line(const std::string& name) {
+    return target_line(DM_DEVICE_STATUS, name);
+}
 
-std::string table_line(const std::string& name) { return target_line(DM_DEVICE_TABLE, name); }
+std::string table_line(const std::string& name) {
+    return target_line(DM_DEVICE_TABLE, name);
+}
 
 }  // namespace remap::dm

@@ -61,9 +61,11 @@ bool valid_utf8(const std::string& text) {
     std::size_t i = 0;
     while (i < text.size()) {
         const auto c = static_cast<unsigned char>(text[i]);
-        const std::size_t more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2
-                                            : (c & 0xf8) == 0xf0 ? 3
-                                                                 : text.size();
+        const std::size_t more = c < 0x80             ? 0
+                                 : (c & 0xe0) == 0xc0 ? 1
+                                 : (c & 0xf0) == 0xe0 ? 2
+                                 : (c & 0xf8) == 0xf0 ? 3
+                                                      : text.size();
         if (more >= text.size() - i || c < ' ') {
             return false;
         }
@@ -129,8 +131,9 @@ void FormatJob::choose_block_size() {
     }
     request_.block_size = options_.block_size != 0 ? options_.block_size : own;
     if (request_.block_size != sector_size && request_.block_size != large_block) {
-        throw Error(Exit::usage, cat(options_.main, ": expected logical blocks of 512 or 4096 "
-                                                    "bytes, found ",
+        throw Error(Exit::usage, cat(options_.main,
+                                     ": expected logical blocks of 512 or 4096 "
+                                     "bytes, found ",
                                      request_.block_size));
     }
     if (spare_->logical_block_size() > request_.block_size) {
@@ -192,8 +195,9 @@ void FormatJob::plan_rescue_file() {
         rescue_file_ = (fs::path(options_.spare).parent_path() / file).string();
     }
     if (fs::exists(rescue_file_)) {
-        throw Error(Exit::usage, cat(rescue_file_, ": exists already; a rescue file is never "
-                                                   "overwritten"));
+        throw Error(Exit::usage, cat(rescue_file_,
+                                     ": exists already; a rescue file is never "
+                                     "overwritten"));
     }
     for (const std::string& path : {options_.main, options_.spare}) {
         const auto device = block_device_of(path);

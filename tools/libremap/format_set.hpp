@@ -29,9 +29,9 @@ struct FormatOptions {
 
 struct FormatResult {
     AdoptResult adopted;
-    std::string rescue_file;              ///< empty if none was written
-    std::string name;                     ///< in remaptab; empty if none was added
-    std::vector<std::string> warnings;    ///< what the user must know; exit 1 if there are any
+    std::string rescue_file;            ///< empty if none was written
+    std::string name;                   ///< in remaptab; empty if none was added
+    std::vector<std::string> warnings;  ///< what the user must know; exit 1 if there are any
 };
 
 /// One format: made (everything checked and decided), asked about, run.

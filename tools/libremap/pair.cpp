@@ -68,34 +68,33 @@ Error no_label(BlockIo& main, const std::string& spare, const Superblock& superb
         const Head& head = labels.foreign->head;
         const bool same_set = head.set_uuid == set;
         return unrecognised(
-            main.name(),
-            cat("sector ", labels.foreign_sector, ": expected the label of set ", set, " (", spare,
-                "), found that of ",
-                same_set ? cat("an earlier life of this set or of another pair in it")
-                         : cat("set ", head.set_uuid)));
+            main.name(), cat("sector ", labels.foreign_sector, ": expected the label of set ", set,
+                             " (", spare, "), found that of ",
+                             same_set ? cat("an earlier life of this set or of another pair in it")
+                                      : cat("set ", head.set_uuid)));
     }
     if (labels.unreadable == superblock.label_sector.size()) {
         return {Exit::operational, cat(main.name(), ": none of the ", labels.unreadable,
                                        " places for the label can be read")};
     }
-    return unrecognised(main.name(), cat("expected the label of set ", set, " (", spare,
-                                         "), found none"));
+    return unrecognised(main.name(),
+                        cat("expected the label of set ", set, " (", spare, "), found none"));
 }
 
 void require_epoch(BlockIo& main, const std::string& spare, const Superblock& superblock,
                    const Labels& labels) {
-    const auto newest = std::max_element(
-        labels.of_this_set.begin(), labels.of_this_set.end(),
-        [](const Label& a, const Label& b) { return a.epoch < b.epoch; });
+    const auto newest =
+        std::max_element(labels.of_this_set.begin(), labels.of_this_set.end(),
+                         [](const Label& a, const Label& b) { return a.epoch < b.epoch; });
     if (newest->epoch > superblock.epoch) {
-        throw unrecognised(spare, cat("is an old copy: its epoch is ", superblock.epoch,
-                                      ", the label on ", main.name(), " is of epoch ",
-                                      newest->epoch));
+        throw unrecognised(spare,
+                           cat("is an old copy: its epoch is ", superblock.epoch, ", the label on ",
+                               main.name(), " is of epoch ", newest->epoch));
     }
     if (newest->epoch < superblock.label_epoch) {
-        throw unrecognised(main.name(), cat("is an old copy: its label is of epoch ",
-                                            newest->epoch, ", the spare ", spare, " knows epoch ",
-                                            superblock.label_epoch));
+        throw unrecognised(main.name(),
+                           cat("is an old copy: its label is of epoch ", newest->epoch,
+                               ", the spare ", spare, " knows epoch ", superblock.label_epoch));
     }
 }
 
@@ -113,8 +112,7 @@ Superblock require_openable(BlockIo& spare, bool read_only) {
         const auto member = probe_member(spare);
         if (member && !member->newer && member->role == REMAP_ROLE_MAIN) {
             throw unrecognised(spare.name(), cat("expected a spare, found the main of set ",
-                                                 member->set,
-                                                 "; are main and spare swapped?"));
+                                                 member->set, "; are main and spare swapped?"));
         }
         throw;
     }
@@ -124,13 +122,16 @@ Superblock require_openable(BlockIo& spare, bool read_only) {
     }
     if (superblock.head.state != REMAP_STATE_COMPLETE) {
         throw unrecognised(spare.name(),
-                           cat("set ", superblock.head.set_uuid, ": expected state complete, "
-                               "found ", set_state_name(superblock.head.state),
+                           cat("set ", superblock.head.set_uuid,
+                               ": expected state complete, "
+                               "found ",
+                               set_state_name(superblock.head.state),
                                "; \"remap-fsck -p --main MAIN ", spare.name(), "\" finishes it"));
     }
     if ((superblock.head.ro_compat & ~REMAP_RO_COMPAT_KNOWN) != 0 && !read_only) {
-        throw Error(Exit::operational, cat(spare.name(), ": has features that this program may "
-                                                         "not write; --read-only opens it"));
+        throw Error(Exit::operational, cat(spare.name(),
+                                           ": has features that this program may "
+                                           "not write; --read-only opens it"));
     }
     return superblock;
 }
@@ -145,21 +146,20 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
     }
     if (main.size() < superblock.main_size) {
         throw unrecognised(main.name(), cat("shorter than recorded: expected at least ",
-                                            superblock.main_size, " sectors, found ",
-                                            main.size()));
+                                            superblock.main_size, " sectors, found ", main.size()));
     }
     if (main.logical_block_size() > superblock.block_size()) {
-        throw unrecognised(main.name(), cat("expected logical blocks of at most ",
-                                            superblock.block_size(), " bytes, found ",
-                                            main.logical_block_size()));
+        throw unrecognised(main.name(),
+                           cat("expected logical blocks of at most ", superblock.block_size(),
+                               " bytes, found ", main.logical_block_size()));
     }
     if (superblock.is_bare()) {
         const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
         if (recorded.compare(identity) == Identity::Match::different) {
-            throw unrecognised(main.name(), cat("is not the main of bare set ",
-                                                superblock.head.set_uuid, ": expected ",
-                                                recorded.describe(), ", found ",
-                                                identity.describe()));
+            throw unrecognised(
+                main.name(),
+                cat("is not the main of bare set ", superblock.head.set_uuid, ": expected ",
+                    recorded.describe(), ", found ", identity.describe()));
         }
         return;
     }

@@ -206,8 +206,8 @@ ReleaseJob::ReleaseJob(ReleaseOptions options) : options_(std::move(options)) {
 
 std::string ReleaseJob::consequences() const {
     return cat(main_->name(), ": gets back everything that lies on ", options_.spare,
-               "; sectors that have failed are in use again.\n", options_.spare,
-               ": set ", superblock_.head.set_uuid, " on it ceases to exist.");
+               "; sectors that have failed are in use again.\n", options_.spare, ": set ",
+               superblock_.head.set_uuid, " on it ceases to exist.");
 }
 
 ReleaseResult ReleaseJob::run(Observer& observer) {

@@ -92,8 +92,8 @@ Header checked_header(const std::string& path, const Buffer& file) {
         damaged(path, "its checksum is wrong");
     }
     if (le32toh(header.version) != rescue_version) {
-        damaged(path, cat("expected version ", rescue_version, ", found ",
-                          le32toh(header.version)));
+        damaged(path,
+                cat("expected version ", rescue_version, ", found ", le32toh(header.version)));
     }
     return header;
 }

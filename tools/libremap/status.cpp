@@ -49,8 +49,8 @@ class Words {
     }
 
     [[noreturn]] void fail(const char* field, const std::string& found) const {
-        throw Error(Exit::unrecognised, cat("status line: ", field, ": found ", found, " in \"",
-                                            line_, "\""));
+        throw Error(Exit::unrecognised,
+                    cat("status line: ", field, ": found ", found, " in \"", line_, "\""));
     }
 
   private:

@@ -23,8 +23,8 @@ int run_release(const ReleaseCommand& command) {
     out.finish();
     remap::finish_stdout();
     for (const std::uint64_t block : result.lost) {
-        observer.warning(remap::cat(job.main_name(), ": block ", block,
-                                    " was lost and holds zeroes now"));
+        observer.warning(
+            remap::cat(job.main_name(), ": block ", block, " was lost and holds zeroes now"));
     }
     return static_cast<int>(result.lost.empty() ? remap::Exit::ok : remap::Exit::damage);
 }

@@ -30,8 +30,7 @@ void finish(remap::Emitter& out) {
 
 /// One device with its status; was it healthy?
 bool show_device(const remap::dm::Device& device, remap::Emitter& out) {
-    const remap::KernelStatus status =
-        remap::parse_status(remap::dm::status_line(device.name));
+    const remap::KernelStatus status = remap::parse_status(remap::dm::status_line(device.name));
     out.text("name", device.name);
     out.text("device", remap::cat("/dev/mapper/", device.name));
     out.boolean("suspended", device.suspended);

@@ -40,8 +40,9 @@ struct Commands {
 void add_format(CLI::App& app, Commands& commands) {
     FormatCommand& c = commands.format;
     remap::FormatOptions& o = c.options;
-    CLI::App* sub = app.add_subcommand("format", "Make MAIN and SPARE a set, with MAIN's data in "
-                                                 "place (adoption)");
+    CLI::App* sub = app.add_subcommand("format",
+                                       "Make MAIN and SPARE a set, with MAIN's data in "
+                                       "place (adoption)");
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("--bare", o.bare, "Change nothing on MAIN: no label, nothing hidden");
     sub->add_flag("--force", o.force,
@@ -57,15 +58,17 @@ void add_format(CLI::App& app, Commands& commands) {
         ->check(CLI::IsMember({512, 4096}));
     sub->add_option("MAIN", o.main, "The device or image whose sectors fail")->required();
     sub->add_option("SPARE", o.spare, "The device or image that replaces them")->required();
-    sub->callback([&commands] { commands.run = [&commands] { return run_format(commands.format); }; });
+    sub->callback(
+        [&commands] { commands.run = [&commands] { return run_format(commands.format); }; });
 }
 
 void add_open(CLI::App& app, Commands& commands) {
     OpenCommand& c = commands.open;
-    CLI::App* sub = app.add_subcommand("open", "Create the remap device NAME of the set that SPARE "
-                                               "belongs to, or of all known sets");
-    CLI::Option* all = sub->add_flag("--all", c.all,
-                                     "Every set in remaptab(5) or on the kernel command line");
+    CLI::App* sub = app.add_subcommand("open",
+                                       "Create the remap device NAME of the set that SPARE "
+                                       "belongs to, or of all known sets");
+    CLI::Option* all =
+        sub->add_flag("--all", c.all, "Every set in remaptab(5) or on the kernel command line");
     sub->add_option("--main", c.options.main, "The main (default: found by its label)")
         ->excludes(all);
     sub->add_flag("--fsck", c.options.fsck, "First check and repair as \"remap-fsck -p\" does")
@@ -97,13 +100,15 @@ void add_close(CLI::App& app, Commands& commands) {
     CLI::App* sub = app.add_subcommand("close", "Remove the remap device NAME");
     sub->add_flag("--noudevsync", commands.close.no_udev_sync, "Do not wait for udev");
     sub->add_option("NAME", commands.close.name, "Name below /dev/mapper")->required();
-    sub->callback([&commands] { commands.run = [&commands] { return run_close(commands.close); }; });
+    sub->callback(
+        [&commands] { commands.run = [&commands] { return run_close(commands.close); }; });
 }
 
 void add_release(CLI::App& app, Commands& commands) {
     ReleaseCommand& c = commands.release;
-    CLI::App* sub = app.add_subcommand("release", "Write everything back to the main and end the "
-                                                  "set");
+    CLI::App* sub = app.add_subcommand("release",
+                                       "Write everything back to the main and end the "
+                                       "set");
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("--accept-loss", c.options.accept_loss,
                   "Go on although blocks are lost; they become zeroes");
@@ -135,6 +140,16 @@ void add_show(CLI::App& app, Commands& commands) {
     list->callback([&commands] { commands.run = [&commands] { return run_list(commands.list); }; });
 }
 
+/// CLI11 takes an unknown command for a positional argument and only says that one is missing.
+void require_known_command(const CLI::App& app, int argc, char** argv) {
+    const std::string word = argc > 1 ? argv[1] : "";
+    const auto named = [&word](const CLI::App* command) { return command->get_name() == word; };
+    if (!word.empty() && word[0] != '-' && app.get_subcommands(named).empty()) {
+        throw remap::Error(remap::Exit::usage,
+                           "unknown command \"" + word + "\"; see remapsetup --help");
+    }
+}
+
 int run(int argc, char** argv) {
     CLI::App app{"Sets up devices that replace the bad sectors of a disk by those of a spare"};
     Commands commands;
@@ -146,6 +161,7 @@ int run(int argc, char** argv) {
     add_close(app, commands);
     add_release(app, commands);
     add_show(app, commands);
+    require_known_command(app, argc, argv);
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {

@@ -27,12 +27,16 @@ bool confirmed(const std::string& consequences, const std::string& question) {
     return answer == "yes" || answer == "YES";
 }
 
-void message(const std::string& text) { std::cerr << "remapsetup: " << text << "\n"; }
+void message(const std::string& text) {
+    std::cerr << "remapsetup: " << text << "\n";
+}
 
 TerminalObserver::TerminalObserver()
     : terminal_(isatty(STDERR_FILENO) != 0), last_(std::chrono::steady_clock::now()) {}
 
-TerminalObserver::~TerminalObserver() { clear_line(); }
+TerminalObserver::~TerminalObserver() {
+    clear_line();
+}
 
 void TerminalObserver::clear_line() {
     if (shown_) {

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the machine says about devices, from a recorded tree instead of hardware.
+#include <sys/sysmacros.h>
+
+#include "catch.hpp"
+#include "libremap/assemble.hpp"
+#include "libremap/error.hpp"
+#include "libremap/identity.hpp"
+#include "scratch.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Match = remap::Identity::Match;
+
+/// A /sys, /proc and udev database with two SCSI disks, one with a partition that carries a
+/// dm device, a multipath leg, an MD leg and a RAM disk.
+class Machine {
+  public:
+    Machine() {
+        root.sys = folder.file("sys");
+        root.proc = folder.file("proc");
+        root.udev_db = folder.file("udev");
+        root.dev = folder.file("dev");
+        fs::create_directories(root.udev_db);
+        fs::create_directories(root.proc + "/self");
+        fs::create_directories(root.sys + "/class/block");
+        fs::create_directories(root.sys + "/dev/block");
+        disk("sda", "8:0", 100000);
+        put("sda", "device/wwid", "naa.5000c500a1b2c3d4\n");
+        put("sda", "device/vpd_pg80", std::string("\x00\x80\x00\x08", 4) + "  SERIAL1  ");
+        partition("sda", "sda1", "8:1", 50000);
+        disk("sdb", "8:16", 200000);
+        put("sdb", "serial", "VIRTIO-SN\n");
+        disk("sdc", "8:32", 1000);
+        disk("sdd", "8:48", 1000);
+        disk("sde", "8:64", 0);
+        disk("ram0", "1:0", 100);
+        disk("zram0", "253:0", 100);
+        disk("dm-0", "254:0", 40000);
+        put("dm-0", "dm/name", "vg-root\n");
+        put("dm-0", "dm/uuid", "LVM-abcdef\n");
+        fs::create_directories(path("dm-0") + "/slaves/sda1");
+        fs::create_directories(path("sda") + "/sda1/holders/dm-0");
+        disk("md0", "9:0", 900);
+        fs::create_directories(path("sdc") + "/holders/md0");
+        scratch::spill(root.udev_db + "/b8:48", "S:x\nE:DM_MULTIPATH_DEVICE_PATH=1\n");
+        scratch::spill(root.udev_db + "/b8:1",
+                       "E:ID_PART_ENTRY_UUID=0cafe000-01\nE:ID_PART_ENTRY_UUIDX=no\n");
+        scratch::spill(root.proc + "/self/mountinfo",
+                       "30 1 8:16 / /srv/with\\040blank rw - ext4 /dev/sdb rw\n");
+    }
+
+    remap::BlockDevice device(const char* name) const {
+        for (const auto& each : remap::list_block_devices(root)) {
+            if (each.name == name) {
+                return each;
+            }
+        }
+        FAIL("no device " << name);
+        return {};
+    }
+
+    std::string path(const std::string& name) const { return root.sys + "/devices/" + name; }
+
+    void put(const std::string& name, const std::string& attribute, const std::string& text) {
+        const fs::path file = fs::path(path(name)) / attribute;
+        fs::create_directories(file.parent_path());
+        scratch::spill(file.string(), text);
+    }
+
+    scratch::Folder folder;
+    remap::MachineRoot root;
+
+  private:
+    void link(const std::string& target, const std::string& name, const std::string& devno) {
+        fs::create_symlink(target, root.sys + "/class/block/" + name);
+        fs::create_symlink(target, root.sys + "/dev/block/" + devno);
+    }
+    void disk(const std::string& name, const std::string& devno, unsigned int sectors) {
+        put(name, "dev", devno + "\n");
+        put(name, "size", std::to_string(sectors) + "\n");
+        put(name, "queue/logical_block_size", "4096\n");
+        put(name, "ro", "0\n");
+        link(path(name), name, devno);
+    }
+    void partition(const std::string& whole, const std::string& name, const std::string& devno,
+                   unsigned int sectors) {
+        put(whole, name + "/dev", devno + "\n");
+        put(whole, name + "/size", std::to_string(sectors) + "\n");
+        put(whole, name + "/partition", "1\n");
+        link(path(whole) + "/" + name, name, devno);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("Identities are compared by the fields that both sides have", "[identity]") {
+    const remap::Identity a{"wwn1", "sn1", "", 10};
+    CHECK(a.compare({"wwn1", "", "", 99}) == Match::same);
+    CHECK(a.compare({"", "sn1", "part", 10}) == Match::same);
+    CHECK(a.compare({"wwn1", "sn2", "", 10}) == Match::different);
+    CHECK(a.compare({"", "", "part", 10}) == Match::unknown);
+    CHECK(remap::Identity{}.compare(a) == Match::unknown);
+    CHECK(a.describe() == "wwn wwn1, serial sn1");
+}
+
+TEST_CASE("Block devices are listed without those that are never members", "[identity]") {
+    const Machine machine;
+    std::vector<std::string> names;
+    for (const auto& device : remap::list_block_devices(machine.root)) {
+        names.push_back(device.name);
+    }
+    CHECK(names == std::vector<std::string>{"dm-0", "md0", "sda", "sda1", "sdb", "sdc", "sdd"});
+    const auto part = machine.device("sda1");
+    CHECK(part.is_partition);
+    CHECK(part.whole == "sda");
+    CHECK(part.logical_block == 4096);
+    CHECK(part.size == 50000);
+    CHECK(part.devno == makedev(8, 1));
+    CHECK(part.holders == std::vector<std::string>{"dm-0"});
+    CHECK(machine.device("dm-0").dm_name == "vg-root");
+}
+
+TEST_CASE("Hardware identity comes from the kernel, PARTUUID from the udev database",
+          "[identity]") {
+    const Machine machine;
+    const auto disk = remap::identify(machine.device("sda"), machine.root);
+    CHECK(disk.wwn == "naa.5000c500a1b2c3d4");
+    CHECK(disk.serial == "SERIAL1");
+    CHECK(disk.partuuid.empty());
+    CHECK(disk.size == 100000);
+    const auto part = remap::identify(machine.device("sda1"), machine.root);
+    CHECK(part.wwn == disk.wwn);
+    CHECK(part.partuuid == "0cafe000-01");
+    CHECK(remap::identify(machine.device("sdb"), machine.root).serial == "VIRTIO-SN");
+    CHECK(remap::identify(machine.device("dm-0"), machine.root).serial == "LVM-abcdef");
+    CHECK(remap::identify(machine.device("md0"), machine.root).empty());
+}
+
+TEST_CASE("Legs of MD and multipath are no members", "[identity]") {
+    const Machine machine;
+    CHECK(remap::is_leg_of_another_device(machine.device("sdc"), machine.root));
+    CHECK(remap::is_leg_of_another_device(machine.device("sdd"), machine.root));
+    CHECK_FALSE(remap::is_leg_of_another_device(machine.device("sda"), machine.root));
+    CHECK_FALSE(remap::is_leg_of_another_device(machine.device("sda1"), machine.root));
+}
+
+TEST_CASE("Of copies of a member the one on the recorded hardware is chosen, or none",
+          "[identity]") {
+    const Machine machine;
+    remap::Member member;
+    member.uuid = remap::Uuid::random();
+    member.role = REMAP_ROLE_MAIN;
+    const remap::Uuid set = remap::Uuid::random();
+    const auto seen = [&](const char* name) {
+        remap::SeenMember copy;
+        copy.device = machine.device(name);
+        copy.info.role = REMAP_ROLE_MAIN;
+        copy.info.set = set;
+        copy.info.member = member.uuid;
+        return copy;
+    };
+    const auto choose = [&](const std::vector<remap::SeenMember>& all) {
+        return remap::choose_member(all, member, set, machine.root);
+    };
+    CHECK_FALSE(choose({}));
+    // One alone is taken wherever it lies: disks are moved and cloned for good reasons.
+    CHECK(choose({seen("sdb")})->name == "sdb");
+    CHECK_THROWS_AS(choose({seen("sda"), seen("sdb")}), remap::Error);
+    member.serial = "VIRTIO-SN";
+    CHECK(choose({seen("sda"), seen("sdb")})->name == "sdb");
+    CHECK_THROWS_AS(choose({seen("sdb"), seen("sdb")}), remap::Error);
+    member.serial = "GONE";
+    CHECK_THROWS_AS(choose({seen("sda"), seen("sdb")}), remap::Error);
+
+    auto other_set = seen("sda");
+    other_set.info.set = remap::Uuid::random();
+    CHECK_FALSE(choose({other_set}));
+    auto other_role = seen("sda");
+    other_role.info.role = REMAP_ROLE_SPARE;
+    CHECK_FALSE(choose({other_role}));
+}
+
+TEST_CASE("An image that a loop device is attached to has a user", "[identity]") {
+    const Machine machine;
+    const std::string image = machine.folder.file("image");
+    scratch::make_image(image, 4096);
+    CHECK(remap::users_of(image, machine.root).empty());
+    fs::create_directories(machine.root.sys + "/class/block/loop7/loop");
+    scratch::spill(machine.root.sys + "/class/block/loop7/loop/backing_file", image + "\n");
+    CHECK(remap::users_of(image, machine.root) == std::vector<std::string>{"attached to loop7"});
+}
