@@ -20,6 +20,7 @@ from .story import Story
 from .vm import VM
 
 LEAVE = b"\x1d"  # Ctrl-]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Narrator:
@@ -107,14 +108,21 @@ def shell(story: Story, narrator: Narrator):
         story.power_cut()
 
 
+def interrupt_once(_number, _frame):
+    """The first request to end interrupts; the cleaning up that follows is not interrupted by a second one."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="scripts/demo")
     parser.add_argument("--generator", default="initramfs-tools")
     parser.add_argument("--shell", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, interrupt_once)
     folder = Path(tempfile.mkdtemp(prefix="dm-remap-demo."))
     narrator = Narrator()
 
