@@ -275,6 +275,54 @@ TEST_CASE("The set is listed in the remaptab that was named, and unlisted by rel
     CHECK(scratch::slurp(images.main) == images.original);
 }
 
+TEST_CASE("remap-fsck -p ends what a power cut left of an adoption, one way or the other",
+          "[cli]") {
+    fixture::Pair before{fixture::random_image(fixture::main_sectors, 11),
+                         fixture::Image(fixture::spare_sectors * 512), 512};
+    const auto log = fixture::record(before, [](remap::BlockIo& main, remap::BlockIo& spare) {
+        fixture::adopt_now(main, spare, fixture::ext_payload(), 512);
+    });
+    const scratch::Folder folder;
+    const std::string main = folder.file("main");
+    const std::string spare = folder.file("spare");
+    const auto save = [](const std::string& file, const fixture::Image& image) {
+        scratch::spill(file, std::string(image.begin(), image.end()));
+    };
+    fixture::Pair state = before;
+    std::size_t rolled_back = 0;
+    std::size_t finished = 0;
+    for (const fixture::Event& event : log) {
+        if (!event.flush) {
+            fixture::apply(state, event, event.data.size());
+            continue;
+        }
+        if (!fixture::has_set(state)) {
+            continue;
+        }
+        save(main, state.main);
+        save(spare, state.spare);
+        const bool complete = fixture::composed_view(state).has_value();
+        const auto fsck =
+            scratch::run({std::string(REMAP_BIN_DIR) + "/remap-fsck", "-p", "--main", main, spare});
+        INFO(fsck.out << fsck.err);
+        CHECK((fsck.code == 1 || (complete && fsck.code == 0)));
+        const std::string m = scratch::slurp(main);
+        const std::string s = scratch::slurp(spare);
+        const fixture::Pair after{{m.begin(), m.end()}, {s.begin(), s.end()}, 512};
+        if (fixture::has_set(after)) {
+            const auto view = fixture::composed_view(after);
+            REQUIRE(view);
+            CHECK(*view == before.main);
+            ++finished;
+        } else {
+            CHECK(after.main == before.main);
+            ++rolled_back;
+        }
+    }
+    CHECK(rolled_back > 2);
+    CHECK(finished > 2);
+}
+
 TEST_CASE("Wrong use exits with 16, missing and unsuitable files with what was found", "[cli]") {
     const Images images;
     struct Case {

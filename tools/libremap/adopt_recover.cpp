@@ -3,6 +3,7 @@
 // The end of every adoption, and the way to one of two states after a power cut.
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <map>
 
 #include "libremap/adopt.hpp"
@@ -170,6 +171,7 @@ Superblock next_superblock(BlockIo& spare, Superblock superblock) {
     const std::uint64_t seen =
         std::max(scan_superblocks(spare).highest_generation, superblock.head.generation);
     superblock.head.generation = next_generation(superblock.epoch, seen);
+    superblock.updated = static_cast<std::uint64_t>(std::time(nullptr));
     return superblock;
 }
 

@@ -49,8 +49,12 @@ std::string member_text(const MemberInfo& member) {
     if (member.newer) {
         return cat("a member of a set in format ", member.version, ", newer than this program");
     }
+    const bool half = member.role == REMAP_ROLE_SPARE && member.state != REMAP_STATE_COMPLETE;
     return cat("the ", role_name(member.role), " of set ", member.set,
-               member.label.empty() ? "" : cat(" (", member.label, ")"));
+               member.label.empty() ? "" : cat(" (", member.label, ")"),
+               half ? cat(", which is ", set_state_name(member.state),
+                          " (remap-fsck -p --main MAIN SPARE ends that)")
+                    : "");
 }
 
 [[noreturn]] void refuse_without_force(const std::string& device, const std::string& what) {
@@ -136,6 +140,11 @@ void FormatJob::choose_block_size() {
                                      "bytes, found ",
                                      request_.block_size));
     }
+    if (main_->size() % (request_.block_size / sector_size) != 0) {
+        throw Error(Exit::usage,
+                    cat(options_.main, ": expected a multiple of ", request_.block_size,
+                        " bytes, found ", main_->size(), " sectors"));
+    }
     if (spare_->logical_block_size() > request_.block_size) {
         throw Error(Exit::usage,
                     cat(options_.spare, ": its logical blocks (", spare_->logical_block_size(),
@@ -207,8 +216,11 @@ void FormatJob::plan_rescue_file() {
                             " itself and would be lost with it; name another with --rescue-file"));
         }
     }
-    if (!options_.rescue_file && main_->is_block_device()) {
-        fs::create_directories(rescue_folder);
+    std::error_code error;
+    if (!options_.rescue_file && main_->is_block_device() &&
+        (fs::create_directories(rescue_folder, error), error)) {
+        throw Error(Exit::operational, cat(rescue_folder, ": cannot be created: ", error.message(),
+                                           "; name another place with --rescue-file"));
     }
 }
 

@@ -2,6 +2,7 @@
 #include "libremap/identity.hpp"
 
 #include <blkid/blkid.h>
+#include <dm-remap-format.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -380,6 +381,10 @@ Identity identify(const BlockDevice& device, const MachineRoot& root) {
         id.partuuid = first_of(
             {udev_property(device, "ID_PART_ENTRY_UUID", root), partuuid_from_table(device, root)});
     }
+    // As long as what a superblock can record, or the two would never compare equal.
+    id.wwn = id.wwn.substr(0, REMAP_WWN_SIZE);
+    id.serial = id.serial.substr(0, REMAP_SERIAL_SIZE);
+    id.partuuid = id.partuuid.substr(0, REMAP_PARTUUID_SIZE);
     return id;
 }
 

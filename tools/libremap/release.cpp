@@ -211,7 +211,7 @@ std::string ReleaseJob::consequences() const {
 }
 
 ReleaseResult ReleaseJob::run(Observer& observer) {
-    const ReleaseResult result = release_set(*main_, *spare_, options_.accept_loss, observer);
+    ReleaseResult result = release_set(*main_, *spare_, options_.accept_loss, observer);
     const std::string file = options_.remaptab.value_or(
         spare_->is_block_device() && main_->is_block_device() ? default_remaptab : "none");
     if (file == "none") {

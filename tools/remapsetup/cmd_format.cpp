@@ -40,6 +40,7 @@ int run_format(const FormatCommand& command) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
     TerminalObserver observer;
+    const Uninterrupted until_done;
     const remap::FormatResult result = job.run(observer);
     for (const std::string& warning : result.warnings) {
         observer.warning(warning);

@@ -15,6 +15,7 @@ int run_release(const ReleaseCommand& command) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
     TerminalObserver observer;
+    const Uninterrupted until_done;
     const remap::ReleaseResult result = job.run(observer);
     remap::TextEmitter out(std::cout);
     out.text("main", job.main_name());

@@ -31,6 +31,19 @@ void message(const std::string& text) {
     std::cerr << "remapsetup: " << text << "\n";
 }
 
+Uninterrupted::Uninterrupted() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+        sigaddset(&signals, signal);
+    }
+    sigprocmask(SIG_BLOCK, &signals, &before_);
+}
+
+Uninterrupted::~Uninterrupted() {
+    sigprocmask(SIG_SETMASK, &before_, nullptr);
+}
+
 TerminalObserver::TerminalObserver()
     : terminal_(isatty(STDERR_FILENO) != 0), last_(std::chrono::steady_clock::now()) {}
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <signal.h>
+
 #include <chrono>
 #include <string>
 
@@ -14,6 +16,19 @@ bool confirmed(const std::string& consequences, const std::string& question);
 
 /// A message on standard error, as all tools write them.
 void message(const std::string& text);
+
+/// Keeps signals from the keyboard and from a shutdown waiting while it lives: what is being
+/// written could be recovered, but is better brought to its end.
+class Uninterrupted {
+  public:
+    Uninterrupted();
+    ~Uninterrupted();
+    Uninterrupted(const Uninterrupted&) = delete;
+    Uninterrupted& operator=(const Uninterrupted&) = delete;
+
+  private:
+    sigset_t before_{};
+};
 
 /// Warnings as messages, and on a terminal a progress bar.
 class TerminalObserver : public remap::Observer {
