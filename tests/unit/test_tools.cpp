@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -250,6 +251,7 @@ TEST_CASE("an image that is in use is checked but not repaired") {
     const Outcome busy = run(folder, "remap-fsck", "-y " + spare);
     CHECK(busy.code == 8);
     CHECK(busy.err.find("in use") != std::string::npos);
+    CHECK(busy.out.find("RMF-0101") != std::string::npos);
     CHECK(folder.get("spare") == set.spare.content());
     close(fd);
     CHECK(run(folder, "remap-fsck", "-y " + spare).code == 1);
@@ -333,6 +335,68 @@ TEST_CASE("preen writes only if there is damage and says what it did") {
     CHECK_FALSE(messages.empty());
     CHECK(folder.get("spare") == SampleSet().spare.content());
     CHECK(preen(folder.file("missing"), std::nullopt, note) == fsck::operational);
+}
+
+TEST_CASE("interactive: only what was answered with yes is repaired") {
+    const Folder folder;
+    SampleSet set;
+    const SampleSet good;
+    std::ostringstream out;
+    std::ostringstream err;
+    int questions = 0;
+    const auto ask = [&questions](const std::string& question) {
+        questions++;
+        return question.find("copy 1") != std::string::npos;
+    };
+    FsckFrontend frontend{out, err, ask};
+    FsckOptions options;
+
+    flip(set.spare, set.superblock.sb_sector[1], 5000);
+    flip(set.spare, set.superblock.sb_sector[3], 5000);
+    options.spare = folder.put("spare", set.spare.content());
+    options.mode = FsckMode::interactive;
+    CHECK(run_fsck(options, frontend) == (fsck::corrected | fsck::uncorrected));
+    CHECK(questions == 2);
+    const auto check = open_block_io(options.spare, Mode::read_only);
+    const CheckResult left = check_set(*check, nullptr);
+    CHECK(ids(left) == std::vector<std::string>{"RMF-0101"});
+    CHECK(left.findings.front().copy == 3U);
+}
+
+TEST_CASE("block devices: past the page cache, exclusive, in whole logical blocks") {
+    const Folder folder;
+    const std::string image = folder.put("image", std::vector<std::uint8_t>(1 << 20, 1));
+    const std::string attach = "losetup --find --show --sector-size 4096 " + image + " >" +
+                               folder.file("loop") + " 2>/dev/null";
+
+    if (std::system(attach.c_str()) != 0) {  // NOLINT(cert-env33-c)
+        WARN("not checked: this machine gives no loop device");
+        return;
+    }
+    std::string loop = slurp(folder.file("loop"));
+    loop.pop_back();
+    {
+        const auto io = open_block_io(loop, Mode::read_write);
+        CHECK(io->is_block_device());
+        CHECK(io->logical_block_size() == 4096);
+        CHECK(io->size() == 2048);
+        CHECK_THROWS_AS(open_block_io(loop, Mode::read_write), BusyError);
+        CHECK(in_use(*io));
+        CHECK_THROWS_AS(open_block_io(image, Mode::read_write), BusyError);
+        CHECK(io->try_write(1, std::vector<std::uint8_t>(512)) == EINVAL);
+        io->write(8, std::vector<std::uint8_t>(4096 * 100, 7));
+        io->flush();
+        // Single sectors inside a logical block, and a read longer than the bounce buffer.
+        CHECK(io->read(7, 1) == std::vector<std::uint8_t>(512, 1));
+        CHECK(io->read(9, 1) == std::vector<std::uint8_t>(512, 7));
+        auto expected = std::vector<std::uint8_t>(512 * 1001, 1);
+        std::fill_n(expected.begin() + 512, 4096 * 100, std::uint8_t{7});
+        CHECK(io->read(7, 1001) == expected);
+        CHECK_THROWS_AS(io->read(2047, 2), IoError);
+    }
+    const auto again = open_block_io(loop, Mode::read_only);
+    CHECK_FALSE(in_use(*again));
+    CHECK(std::system(("losetup -d " + loop).c_str()) == 0);  // NOLINT(cert-env33-c)
 }
 
 TEST_CASE("images are read and written where they should be") {

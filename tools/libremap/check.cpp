@@ -82,6 +82,7 @@ class Checker {
     void check_label(unsigned int number, std::vector<Finding>& repairs);
     bool in_exposed_extent(std::uint64_t block) const;
     void judge_label_epochs();
+    void note_older_labels();
     void check_fillers();
     void check_extent(const Hidden& extent);
 
@@ -93,6 +94,7 @@ class Checker {
     const Progress& progress_;
     CheckResult result_;
     bool main_is_ours_ = true;
+    std::vector<std::pair<unsigned int, std::uint32_t>> label_epochs_;  ///< of valid labels
 };
 
 Finding& Checker::add(const char* id, const BlockIo& device, std::string structure) {
@@ -293,13 +295,22 @@ void Checker::check_after_end() {
     std::uint64_t valid_end = first;
     std::uint64_t used_end = first;
 
-    visit_table(spare_, sb(), first, end, false, [&](const TableBlockView& view) {
-        if (view.winner < 0 || valid_end != view.index)
-            return;
-        valid_end = view.index + 1;
-        if (view.copies[static_cast<std::size_t>(view.winner)].header.in_use > 0)
-            used_end = valid_end;
-    });
+    // One by one, and not beyond the first that is not ours: what comes after it may not even be
+    // readable.
+    while (valid_end < end) {
+        bool valid = false;
+        visit_table(spare_, sb(), valid_end, valid_end + 1, false, [&](const TableBlockView& view) {
+            if (view.winner < 0)
+                return;
+            const TableCopy& copy = view.copies[static_cast<std::size_t>(view.winner)];
+            valid = true;
+            if (copy.header.in_use > 0)
+                used_end = valid_end + 1;
+        });
+        if (!valid)
+            break;
+        valid_end++;
+    }
     if (valid_end == first)
         return;
     Finding& finding = add(used_end > first ? "RMF-0213" : "RMF-0212", spare_, "table");
@@ -448,6 +459,7 @@ void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
                            cat(+head.copy, ", ", set_state_name(head.state))};
     }
     if (decoded.valid()) {
+        label_epochs_.emplace_back(number, decoded.value.epoch);
         if (!result_.label || decoded.value.epoch > result_.label->epoch)
             result_.label = decoded.value;
         return;
@@ -481,6 +493,21 @@ void Checker::judge_label_epochs() {
     main_is_ours_ = false;
 }
 
+/// The kernel writes the labels one at a time, and a power cut ends that anywhere.
+void Checker::note_older_labels() {
+    for (const auto& [number, epoch] : label_epochs_) {
+        if (epoch == result_.label->epoch)
+            continue;
+        Finding& finding = add("RMF-0509", *main_, "label");
+        finding.copy = number;
+        finding.sector = sb().label_sector[number];
+        finding.verdict = verdict_name(Verdict::stale);
+        finding.field = "epoch";
+        finding.expected = cat(result_.label->epoch);
+        finding.found = cat(epoch);
+    }
+}
+
 void Checker::check_labels() {
     std::vector<Finding> repairs;
 
@@ -488,6 +515,7 @@ void Checker::check_labels() {
         check_label(i, repairs);
     if (result_.label) {
         judge_label_epochs();
+        note_older_labels();
     } else if (main_is_ours_) {
         Finding& finding = add("RMF-0503", *main_, "label");
         finding.expected = cat("set ", sb().head.set_uuid);

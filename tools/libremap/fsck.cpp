@@ -197,9 +197,16 @@ int Run::go() {
             frontend_.err << options_.spare << ": in use: what is read may change meanwhile\n";
         result = check(devices);
     }
-    if (result.refused.empty())
-        repair(result, wanted_of_mode(result));
-    const int bits = result.exit_bits(options_.mode == FsckMode::preen);
+    int bits = fsck::ok;
+    try {
+        if (result.refused.empty())
+            repair(result, wanted_of_mode(result));
+    } catch (const Error& error) {
+        frontend_.err << error.what() << "\n";
+        bits = fsck::operational;
+    }
+    if (bits == fsck::ok)
+        bits = result.exit_bits(options_.mode == FsckMode::preen);
     if (options_.json)
         report_json(result, bits);
     else if (options_.mode != FsckMode::preen || bits != fsck::ok || result.damaged())

@@ -298,7 +298,7 @@ namespace {
 struct CopyChunk {
     unsigned int copy;
     bool dead;
-    AlignedBuffer buffer{chunk_blocks * REMAP_TABLE_BLOCK_SIZE};
+    AlignedBuffer buffer;
     std::array<int, chunk_blocks> errors{};
 
     ConstBytes block(std::uint64_t i) const {
@@ -395,8 +395,12 @@ void visit_table(BlockIo& spare, const Superblock& sb, std::uint64_t first, std:
     std::vector<CopyChunk> chunks;
     std::vector<TableCopy> copies;
 
+    if (first >= end)
+        return;
     for (unsigned int c = 0; c < sb.segment().nr_copies; c++)
-        chunks.push_back({c, (sb.live_copies & (1U << c)) == 0});
+        chunks.push_back(
+            {c, (sb.live_copies & (1U << c)) == 0,
+             AlignedBuffer(std::min(chunk_blocks, end - first) * REMAP_TABLE_BLOCK_SIZE)});
     for (std::uint64_t at = first; at < end; at += chunk_blocks) {
         const std::uint64_t count = std::min(chunk_blocks, end - at);
         for (CopyChunk& chunk : chunks) {
