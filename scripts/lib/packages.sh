@@ -15,7 +15,7 @@ remap_kernel_series="6.1 6.12"
 
 packages_build="build-essential cmake pkg-config libdevmapper-dev libblkid-dev uuid-dev zlib1g-dev libcli11-dev
     nlohmann-json3-dev catch2 kmod python3"
-packages_lint="shellcheck clang-format sparse"
+packages_lint="shellcheck clang-format sparse perl xz-utils"
 packages_vm="qemu-system-x86 qemu-utils busybox-static cpio zstd xz-utils kmod dmsetup e2fsprogs
     util-linux python3 python3-pytest python3-pytest-xdist"
 packages_boot="mmdebstrap"
@@ -150,4 +150,30 @@ kernel_unpack() {
         die "cannot fetch kernel $1 (package $2)"
     }
     rm -rf "$kernel_tmp"
+}
+
+# checkpatch_ensure: sets checkpatch to a checkpatch.pl with its word lists. No headers package has it, so it is
+# taken out of the kernel source package, once.
+checkpatch_ensure() {
+    checkpatch=$remap_cache/checkpatch/scripts/checkpatch.pl
+    [ ! -e "$checkpatch" ] || return 0
+    apt_has_candidate linux-source-6.1 || apt_refresh
+    say "fetching checkpatch.pl out of linux-source-6.1 into the cache"
+    mkdir -p "$remap_cache"
+    checkpatch_tmp=$(mktemp -d "$remap_cache/.checkpatch.XXXXXX")
+    (
+        set -e
+        cd "$checkpatch_tmp"
+        apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download linux-source-6.1
+        dpkg-deb --fsys-tarfile linux-source-6.1_*.deb 2>/dev/null | tar -xO ./usr/src/linux-source-6.1.tar.xz | xz -dc |
+            tar -x --strip-components=1 --occurrence=1 linux-source-6.1/scripts/checkpatch.pl \
+                linux-source-6.1/scripts/spelling.txt linux-source-6.1/scripts/const_structs.checkpatch
+        rm -f linux-source-6.1_*.deb
+        test -s scripts/checkpatch.pl
+        rm -rf "$remap_cache/checkpatch"
+        mv "$checkpatch_tmp" "$remap_cache/checkpatch"
+    ) || {
+        rm -rf "$checkpatch_tmp"
+        die "cannot fetch checkpatch.pl"
+    }
 }
