@@ -292,7 +292,7 @@ class Story:
     def open_console(self, socket_path: Path):
         """One more boot, with a root shell on a second serial port: a Unix socket on the host."""
         console = ["-serial", f"unix:{socket_path},server=on,wait=off"]
-        self._boot([self.main, self.spare], "console", "rw console=ttyS1", qemu_args=console)
+        self._boot([self.main, self.spare], "console", "rw systemd.wants=serial-getty@ttyS1.service", qemu_args=console)
 
     # Parts
 
