@@ -63,7 +63,7 @@
 
 /* The smallest spare: superblocks, two table copies, a few slots (1 MiB). */
 #define REMAP_MIN_SPARE_SECTORS		2048
-#define REMAP_MAX_SLOTS			0x80000000ULL
+#define REMAP_MAX_SLOTS			0x4000000ULL
 
 /* Main block numbers have 48 bits in an entry. */
 #define REMAP_MAX_MAIN_BLOCKS		0x1000000000000ULL

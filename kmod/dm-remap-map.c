@@ -11,6 +11,7 @@
 #include <linux/bitmap.h>
 #include <linux/mm.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "dm-remap-map.h"
@@ -225,6 +226,7 @@ int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
 	WARN_ON_ONCE(map->prepared);
 
 	while (i < nr) {
+		cond_resched();
 		index = changes[i].block >> REMAP_CHUNK_SHIFT;
 		/* The writer's own view: nobody else stores. */
 		remap_chunk_expand(xa_load(&map->chunks, index), map->scratch);

@@ -32,6 +32,9 @@
 #define REMAP_EXTEND_MIN	16
 #define REMAP_EXTEND_MAX	256
 
+/* More hidden blocks than any payload could ask for. */
+#define REMAP_MAX_HIDDEN_BLOCKS	0x100000ULL
+
 /* A commit this long after the epoch was raised raises it again. */
 #define REMAP_EPOCH_LIFE	(3600UL * HZ)
 
@@ -77,9 +80,14 @@ struct remap_md {
 	u64 last_block;			/* of the last allocation */
 	u64 last_slot;
 
+	u64 any_cursor;			/* the same, once no whole group is left */
+
 	u64 nr_mapped, nr_lost, nr_bad, nr_hidden;
-	bool read_only;
+	bool read_only;			/* until the table is loaded again */
+	bool failing;			/* the last attempt to write failed */
+	bool sb_pending;		/* not on a quorum as it is in memory */
 	bool sb_degraded;
+	unsigned long cache_lost;	/* bit enum remap_role: a flush of ours failed */
 };
 
 int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
@@ -95,6 +103,44 @@ int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
 	r = submit_bio_wait(&bio);
 	bio_uninit(&bio);
 	return r;
+}
+
+bool remap_fua_is_flush(struct block_device *bdev)
+{
+	return bdev_write_cache(bdev) && !bdev_fua(bdev);
+}
+
+/*
+ * Write @buf durably.  Where FUA would only be a flush behind the write, the
+ * flush is sent by itself, because its error means something else: a device
+ * reports the loss of its cache only once, and if it does so to us the next
+ * flush from above has to hear of it.
+ */
+static int remap_write_durable(struct remap_md *md, enum remap_role role, sector_t sector,
+			       void *buf, unsigned int bytes)
+{
+	struct block_device *bdev = role == REMAP_ROLE_MAIN ? md->main : md->spare;
+	bool flush = remap_fua_is_flush(bdev);
+	int r;
+
+	r = remap_io_sync(bdev, REQ_OP_WRITE | (flush ? 0 : REQ_FUA), sector, buf, bytes);
+	if (r || !flush)
+		return r;
+	r = blkdev_issue_flush(bdev);
+	if (r)
+		remap_md_cache_lost(md, role);
+	return r;
+}
+
+void remap_md_cache_lost(struct remap_md *md, enum remap_role role)
+{
+	set_bit(role, &md->cache_lost);
+}
+
+bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role)
+{
+	return unlikely(test_bit(role, &md->cache_lost)) &&
+		test_and_clear_bit(role, &md->cache_lost);
 }
 
 /* Read @blocks table blocks into vmalloc()ed memory. */
@@ -156,6 +202,7 @@ struct remap_sb_scan {
 	struct remap_superblock *best;
 	unsigned int nr_valid;		/* copies as new as @best */
 	bool newer_version;
+	bool strange_version;		/* beside a bad checksum */
 	bool conflict;			/* equal generation, other content */
 	bool other_group;
 };
@@ -180,6 +227,7 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 	struct remap_superblock *sb = md->io_buf;
 	const struct remap_head *head = &sb->head;
 	u64 gen, best;
+	bool valid;
 	int r;
 
 	if (sector + REMAP_SB_SECTORS > bdev_nr_sectors(md->spare))
@@ -193,14 +241,19 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 	}
 	if (memcmp(head->magic, REMAP_MAGIC, REMAP_MAGIC_SIZE))
 		return;
+	valid = remap_head_valid(head, REMAP_SB_SIZE, remap_seed(head->set_uuid, head->nonce));
 	if (le32_to_cpu(head->version) != REMAP_VERSION) {
 		DMERR("%s: spare: superblock copy %u at sector %llu: version %u, expected %u",
 		      md->name, copy, (unsigned long long)sector,
 		      le32_to_cpu(head->version), REMAP_VERSION);
-		scan->newer_version = true;
+		/* Another version may have another checksum; or this copy is damaged. */
+		if (valid)
+			scan->newer_version = true;
+		else
+			scan->strange_version = true;
 		return;
 	}
-	if (!remap_head_valid(head, REMAP_SB_SIZE, remap_seed(head->set_uuid, head->nonce))) {
+	if (!valid) {
 		DMWARN("%s: spare: superblock copy %u at sector %llu: bad checksum",
 		       md->name, copy, (unsigned long long)sector);
 		return;
@@ -333,8 +386,8 @@ static char *remap_check_hidden(struct remap_md *md, const struct remap_superblo
 		total += count;
 	}
 	/* Each of them was given a slot. */
-	if (total > md->nr_slots)
-		return "Superblock: more hidden blocks than slots";
+	if (total > md->nr_slots || total > REMAP_MAX_HIDDEN_BLOCKS)
+		return "Superblock: too many hidden blocks";
 	md->nr_hidden = total;
 
 	for (i = 0; i < sb->nr_labels; i++) {
@@ -622,8 +675,8 @@ static unsigned int remap_write_labels(struct remap_md *md)
 		u64 sector = le64_to_cpu(md->sb->label_sector[i]);
 
 		remap_build_label(md, i);
-		r = remap_io_sync(md->main, REQ_OP_WRITE | REQ_PREFLUSH | REQ_FUA, sector,
-				  md->io_buf, 1U << md->block_shift);
+		r = remap_write_durable(md, REMAP_ROLE_MAIN, sector, md->io_buf,
+					1U << md->block_shift);
 		if (r)
 			DMWARN("%s: main: label at sector %llu: write error %d", md->name,
 			       (unsigned long long)sector, r);
@@ -645,7 +698,7 @@ static u64 remap_next_generation(struct remap_md *md)
 
 /*
  * Write the superblock with a new generation, one copy after the other, each
- * flushed.  Fewer than a quorum is a failure, and then what the set will say
+ * durable before the next.  Fewer than a quorum is a failure, and then what the set will say
  * after a power cut is open: nothing that depends on it may be acknowledged.
  */
 static int remap_write_sbs(struct remap_md *md)
@@ -668,8 +721,7 @@ static int remap_write_sbs(struct remap_md *md)
 		if (sector + REMAP_SB_SECTORS > bdev_nr_sectors(md->spare))
 			r = -ENXIO;
 		else
-			r = remap_io_sync(md->spare, REQ_OP_WRITE | REQ_PREFLUSH | REQ_FUA,
-					  sector, sb, REMAP_SB_SIZE);
+			r = remap_write_durable(md, REMAP_ROLE_SPARE, sector, sb, REMAP_SB_SIZE);
 		if (r)
 			DMERR("%s: spare: superblock copy %u at sector %llu: write error %d",
 			      md->name, i, (unsigned long long)sector, r);
@@ -677,13 +729,14 @@ static int remap_write_sbs(struct remap_md *md)
 			done++;
 	}
 	md->sb_degraded = done < REMAP_SB_COPIES;
-	if (done >= REMAP_SB_QUORUM)
+	if (done >= REMAP_SB_QUORUM) {
+		md->sb_pending = false;
 		return 0;
-
-	DMERR("%s: spare: %u of %u superblock copies written, %u needed: metadata is read-only now",
-	      md->name, done, REMAP_SB_COPIES, REMAP_SB_QUORUM);
-	md->read_only = true;
-	return -EROFS;
+	}
+	md->sb_pending = true;
+	DMERR("%s: spare: %u of %u superblock copies written, %u are needed", md->name, done,
+	      REMAP_SB_COPIES, REMAP_SB_QUORUM);
+	return -EIO;
 }
 
 /*
@@ -705,6 +758,10 @@ static int remap_raise_epoch(struct remap_md *md)
 		sb->epoch = cpu_to_le32(epoch + 1);
 		if (!remap_is_bare(md))
 			sb->label_epoch = cpu_to_le32(md->label_epoch);
+		md->sb_pending = true;
+	}
+	/* Labels never get ahead of what most of the superblocks say. */
+	if (md->sb_pending) {
 		r = remap_write_sbs(md);
 		if (r)
 			return r;
@@ -735,7 +792,7 @@ static int remap_read_sbs(struct remap_md *md, char **reason)
 
 	md->read_only = false;
 	remap_scan_spare(md, &scan);
-	if (scan.newer_version) {
+	if (scan.newer_version || (scan.strange_version && !scan.nr_valid)) {
 		*reason = "Spare has a newer format version";
 		return -EINVAL;
 	}
@@ -758,6 +815,7 @@ static int remap_read_sbs(struct remap_md *md, char **reason)
 	md->seed = remap_seed(md->sb->head.set_uuid, md->sb->head.nonce);
 	md->generation = le64_to_cpu(md->sb->head.generation);
 	md->sb_degraded = scan.nr_valid < REMAP_SB_COPIES;
+	md->sb_pending = scan.nr_valid < REMAP_SB_QUORUM;
 	*reason = remap_check_labels(md);
 	return *reason ? -EINVAL : 0;
 }
@@ -772,10 +830,16 @@ struct remap_md *remap_md_open(struct block_device *main, struct block_device *s
 	md = kzalloc(sizeof(*md), GFP_KERNEL);
 	if (!md)
 		return ERR_PTR(r);
+	xa_init(&md->table);
+	if (bdev_logical_block_size(main) > REMAP_IO_SIZE ||
+	    bdev_logical_block_size(spare) > REMAP_IO_SIZE) {
+		*reason = "A member's logical blocks are larger than 4096 bytes";
+		r = -EINVAL;
+		goto bad;
+	}
 	strscpy(md->name, name, sizeof(md->name));
 	md->main = main;
 	md->spare = spare;
-	xa_init(&md->table);
 	md->sb = kmalloc(REMAP_SB_SIZE, GFP_KERNEL);
 	md->io_buf = kmalloc(REMAP_IO_SIZE, GFP_KERNEL);
 	if (!md->sb || !md->io_buf)
@@ -913,6 +977,24 @@ void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slo
 	remap_stage(md, slot, REMAP_ENTRY_MAPPED, block, seq, cause, err);
 }
 
+u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except)
+{
+	struct remap_table_block *tb;
+	unsigned long index;
+	unsigned int i;
+	u32 slot;
+
+	xa_for_each(&md->table, index, tb) {
+		for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++) {
+			slot = index * REMAP_ENTRIES_PER_BLOCK + i;
+			if (slot != except && remap_entry_block(&tb->entries[i]) == block &&
+			    remap_entry_state(&tb->entries[i]) == REMAP_ENTRY_MAPPED)
+				return slot;
+		}
+	}
+	return REMAP_NO_SLOT;
+}
+
 void remap_md_stage_bad(struct remap_md *md, u32 slot, int err)
 {
 	const struct remap_entry *e = remap_entry(md, slot);
@@ -934,7 +1016,7 @@ static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy,
 }
 
 static int remap_write_table_block(struct remap_md *md, struct remap_table_block *tb,
-				   u64 index, unsigned int copy, blk_opf_t flags)
+				   u64 index, unsigned int copy)
 {
 	sector_t sector = remap_table_sector(md, copy, index);
 	int r;
@@ -943,7 +1025,7 @@ static int remap_write_table_block(struct remap_md *md, struct remap_table_block
 	tb->position = cpu_to_le64(sector);
 	tb->crc = cpu_to_le32(remap_struct_crc(md->seed, tb, sizeof(*tb),
 					       offsetof(struct remap_table_block, crc)));
-	r = remap_io_sync(md->spare, REQ_OP_WRITE | REQ_FUA | flags, sector, tb, sizeof(*tb));
+	r = remap_write_durable(md, REMAP_ROLE_SPARE, sector, tb, sizeof(*tb));
 	if (r)
 		DMERR("%s: spare: table copy %u, block %llu at sector %llu: write error %d",
 		      md->name, copy, (unsigned long long)index,
@@ -954,48 +1036,61 @@ static int remap_write_table_block(struct remap_md *md, struct remap_table_block
 /*
  * Write the table blocks with mark REMAP_DIRTY to every live copy, one copy
  * after the other, never two at a time: whatever is torn, another copy is
- * whole.  The first write flushes what the entries point to.  Copies that
- * fail lose their vote, recorded on the superblocks before anybody relies on
- * the rest.
+ * whole.  The newest valid copy, which is the one written or loaded last, is
+ * overwritten last.  Returns the copies that took everything.
+ */
+static unsigned int remap_write_copies(struct remap_md *md, u64 gen)
+{
+	unsigned int newest, i, copy, good = md->live;
+	struct remap_table_block *tb;
+	unsigned long index;
+
+	xa_for_each_marked(&md->table, index, tb, REMAP_DIRTY) {
+		tb->generation = cpu_to_le64(gen);
+		newest = tb->copy;
+		for (i = 1; i <= md->nr_copies; i++) {
+			copy = (newest + i) % md->nr_copies;
+			if (good & BIT(copy) && remap_write_table_block(md, tb, index, copy))
+				good &= ~BIT(copy);
+		}
+	}
+	return good;
+}
+
+/*
+ * Flush what the entries point to, write the copies, and record on the
+ * superblocks which of them have no say any more, before anybody relies on
+ * the others.
  */
 static int remap_write_dirty(struct remap_md *md)
 {
-	u64 gen = remap_next_generation(md);
-	struct remap_table_block *tb;
-	unsigned int copy, live = md->live, good = 0;
-	unsigned long index;
-	blk_opf_t flags = REQ_PREFLUSH;
+	unsigned int good;
+	int r;
 
-	for (copy = 0; copy < md->nr_copies; copy++) {
-		bool failed = false;
-
-		if (!(live & (1U << copy)))
-			continue;
-		xa_for_each_marked(&md->table, index, tb, REMAP_DIRTY) {
-			tb->generation = cpu_to_le64(gen);
-			if (remap_write_table_block(md, tb, index, copy, flags)) {
-				failed = true;
-				break;
-			}
-			/* The flush is done once a write that carried it is. */
-			flags = 0;
-		}
-		if (!failed)
-			good |= 1U << copy;
+	r = blkdev_issue_flush(md->spare);
+	if (r) {
+		/*
+		 * What was in its cache may be gone, slots with it, and it
+		 * would not say so again.
+		 */
+		DMERR("%s: spare: flush error %d: metadata is read-only now", md->name, r);
+		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
+		md->read_only = true;
+		return r;
 	}
 
+	good = remap_write_copies(md, remap_next_generation(md));
 	if (!good) {
-		DMERR("%s: spare: no table copy could be written: metadata is read-only now",
-		      md->name);
-		md->read_only = true;
+		DMERR("%s: spare: no table copy could be written", md->name);
 		return -EIO;
 	}
-	if (good == live)
-		return 0;
-
-	md->live = good;
-	DMWARN("%s: spare: table copies %#x are dead, %#x are left", md->name, live & ~good, good);
-	return remap_write_sbs(md);
+	if (good != md->live) {
+		DMWARN("%s: spare: table copies %#x are dead, %#x are left", md->name,
+		       md->live & ~good, good);
+		md->live = good;
+		md->sb_pending = true;
+	}
+	return md->sb_pending ? remap_write_sbs(md) : 0;
 }
 
 static bool remap_table_dirty(struct remap_md *md)
@@ -1020,14 +1115,14 @@ int remap_md_commit(struct remap_md *md)
 		return 0;
 	if (md->read_only)
 		return -EROFS;
-	if (time_after(jiffies, md->raised + REMAP_EPOCH_LIFE)) {
+	r = 0;
+	if (time_after(jiffies, md->raised + REMAP_EPOCH_LIFE))
 		r = remap_raise_epoch(md);
-		if (r)
-			return r;
-	}
-	r = remap_write_dirty(md);
+	if (!r)
+		r = remap_write_dirty(md);
 	if (!r)
 		remap_clean_table(md);
+	md->failing = r;
 	return r;
 }
 
@@ -1040,8 +1135,7 @@ int remap_md_activate(struct remap_md *md)
 	r = remap_raise_epoch(md);
 	if (!r)
 		r = remap_md_commit(md);
-	if (r)
-		md->read_only = true;
+	md->failing = r;
 	return r;
 }
 
@@ -1061,7 +1155,7 @@ static int remap_extend_table(struct remap_md *md)
 	u64 old = md->table_length, gen;
 	u64 add = clamp_t(u64, old / 4, REMAP_EXTEND_MIN, REMAP_EXTEND_MAX);
 	u64 end = min(old + add, md->table_blocks), index;
-	unsigned int copy, live = md->live, good = 0;
+	unsigned int copy, good = 0;
 	struct remap_table_block *tb = NULL;
 	int r;
 
@@ -1087,21 +1181,19 @@ static int remap_extend_table(struct remap_md *md)
 
 	gen = remap_next_generation(md);
 	for (copy = 0; copy < md->nr_copies; copy++) {
-		if (!(live & (1U << copy)))
+		if (!(md->live & BIT(copy)))
 			continue;
 		for (index = old; index < end; index++) {
 			tb = xa_load(&md->table, index);
 			tb->generation = cpu_to_le64(gen);
-			if (remap_write_table_block(md, tb, index, copy, 0))
+			if (remap_write_table_block(md, tb, index, copy))
 				break;
 		}
 		if (index == end)
-			good |= 1U << copy;
+			good |= BIT(copy);
 	}
-	if (!good) {
-		md->read_only = true;
+	if (!good)
 		return -EIO;
-	}
 	md->live = good;
 	md->table_length = end;
 	r = remap_write_sbs(md);
@@ -1148,14 +1240,15 @@ static u64 remap_find_group(struct remap_md *md, u64 from, u64 to)
 	return to;
 }
 
-static u64 remap_find_any(struct remap_md *md, u64 to)
+/* First free slot in [@from, @to), or @to. */
+static u64 remap_find_any(struct remap_md *md, u64 from, u64 to)
 {
 	u64 slot;
 
-	for (slot = 0; slot < to; slot++)
+	for (slot = from; slot < to; slot++)
 		if (remap_slot_free(md, slot))
-			return slot;
-	return to;
+			break;
+	return slot;
 }
 
 static u64 remap_slots_initialised(const struct remap_md *md)
@@ -1180,21 +1273,20 @@ int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot)
 	for (;;) {
 		end = remap_slots_initialised(md);
 		found = remap_find_group(md, md->cursor, end);
+		md->cursor = found < end ? found + 1 : end;
 		if (found < end)
-			break;
+			goto out;
 		r = remap_extend_table(md);
-		if (!r)
-			continue;
-		if (r != -ENOSPC)
+		if (r == -ENOSPC)
+			break;
+		if (r)
 			return r;
-		found = remap_find_group(md, 0, end);
-		if (found == end)
-			found = remap_find_any(md, end);
-		if (found == end)
-			return -ENOSPC;
-		break;
 	}
-	md->cursor = found + 1;
+	/* No slot is ever given back, so neither search begins anew. */
+	found = remap_find_any(md, md->any_cursor, end);
+	md->any_cursor = found;
+	if (found == end)
+		return -ENOSPC;
 out:
 	md->last_block = block;
 	md->last_slot = found;
@@ -1244,7 +1336,7 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 	for (i = 0; i < md->nr_copies; i++) {
 		struct remap_table_block *tb = copies[i];
 
-		if (!(md->live & (1U << i)))
+		if (!(md->live & BIT(i)))
 			continue;
 		if (!tb || !remap_table_block_valid(md, tb, i, index)) {
 			DMWARN("%s: spare: table copy %u, block %llu at sector %llu is %s",
@@ -1288,6 +1380,12 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 	/* Made equal before the first write. */
 	if (!equal)
 		xa_set_mark(&md->table, index, REMAP_DIRTY);
+	if (upper_32_bits(le64_to_cpu(page->generation)) > le32_to_cpu(md->sb->epoch)) {
+		DMERR("%s: spare: epoch %u in table block %llu, %u in the superblocks",
+		      md->name, upper_32_bits(le64_to_cpu(page->generation)),
+		      (unsigned long long)index, le32_to_cpu(md->sb->epoch));
+		return -EINVAL;
+	}
 	md->generation = max(md->generation, le64_to_cpu(page->generation));
 	return 0;
 }
@@ -1301,14 +1399,14 @@ static int remap_load_piece(struct remap_md *md, u64 first, unsigned int nr, voi
 	int r;
 
 	for (i = 0; i < md->nr_copies; i++)
-		if (md->live & (1U << i))
+		if (md->live & BIT(i))
 			whole[i] = !remap_read_bulk(md->spare, remap_table_sector(md, i, first),
 						    bufs[i], nr);
 
 	for (n = 0; n < nr; n++) {
 		for (i = 0; i < md->nr_copies; i++) {
 			copies[i] = NULL;
-			if (!(md->live & (1U << i)))
+			if (!(md->live & BIT(i)))
 				continue;
 			/* Somewhere in the piece is a bad sector: one by one. */
 			if (!whole[i] && remap_read_bulk(md->spare,
@@ -1349,6 +1447,31 @@ out:
 	for (i = 0; i < md->nr_copies; i++)
 		vfree(bufs[i]);
 	return r;
+}
+
+/*
+ * Slots are given out in order, so if the superblocks that were read are older
+ * than the table, the first block beyond their length shows it.
+ */
+static int remap_check_end(struct remap_md *md)
+{
+	const struct remap_table_block *tb = md->io_buf;
+	u64 index = md->table_length;
+	unsigned int i;
+
+	if (index == md->table_blocks)
+		return 0;
+	for (i = 0; i < md->nr_copies; i++) {
+		if (!(md->live & BIT(i)) ||
+		    remap_io_sync(md->spare, REQ_OP_READ, remap_table_sector(md, i, index),
+				  md->io_buf, REMAP_TABLE_BLOCK_SIZE) ||
+		    !remap_table_block_valid(md, tb, i, index) || !tb->in_use)
+			continue;
+		DMERR("%s: spare: entries in table block %llu, beyond the length: use remap-fsck",
+		      md->name, (unsigned long long)index);
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int remap_check_entry(struct remap_md *md, u64 slot, const struct remap_entry *e)
@@ -1439,15 +1562,15 @@ static int remap_found_cmp(const void *a, const void *b)
  */
 static void remap_settle(struct remap_md *md, struct remap_found *group, size_t nr)
 {
-	size_t i, j, best = nr;
+	size_t i, best = 0;
 
-	for (i = 0; i < nr && best == nr; i++) {
-		for (j = 0; j < nr; j++)
-			if (j != i && !remap_seq_newer(group[i].seq, group[j].seq))
-				break;
-		if (j == nr)
+	/* Whoever beats all others comes out of this, if there is one. */
+	for (i = 1; i < nr; i++)
+		if (remap_seq_newer(group[i].seq, group[best].seq))
 			best = i;
-	}
+	for (i = 0; i < nr; i++)
+		if (i != best && !remap_seq_newer(group[best].seq, group[i].seq))
+			best = nr;
 	if (best == nr) {
 		DMERR("%s: spare: %zu entries for main block %llu, none is the newest: it is lost",
 		      md->name, nr, (unsigned long long)group[0].block);
@@ -1553,6 +1676,7 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 {
 	u8 set_uuid[REMAP_UUID_SIZE];
 	u64 nr_blocks = md->nr_blocks;
+	unsigned int block_shift = md->block_shift;
 	char *reason;
 	int r;
 
@@ -1564,6 +1688,7 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	md->nr_bad = 0;
 	md->next_seq = 0;
 	md->cursor = 0;
+	md->any_cursor = 0;
 	md->last_block = U64_MAX - 1;
 	md->last_slot = U64_MAX - 1;
 
@@ -1574,12 +1699,14 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 		return r;
 	}
 	if (memcmp(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid)) ||
-	    nr_blocks != md->nr_blocks) {
+	    nr_blocks != md->nr_blocks || block_shift != md->block_shift) {
 		DMERR("%s: spare: set %pUb, but set %pUb when the table was loaded",
 		      md->name, md->sb->head.set_uuid, set_uuid);
 		return -EINVAL;
 	}
 	r = remap_load_table(md);
+	if (!r)
+		r = remap_check_end(md);
 	if (!r)
 		r = remap_fill_map(md, map);
 	return r;
@@ -1600,7 +1727,7 @@ void remap_md_info(const struct remap_md *md, struct remap_md_info *info)
 	info->nr_bad = md->nr_bad;
 	info->nr_hidden = md->nr_hidden;
 	info->table_length = md->table_length;
-	info->read_only = md->read_only;
+	info->read_only = md->read_only || md->failing;
 	info->degraded = md->sb_degraded || info->nr_live < md->nr_copies ||
 		remap_label_frozen(md);
 }

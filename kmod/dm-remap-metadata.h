@@ -37,8 +37,8 @@ int remap_md_load(struct remap_md *md, struct remap_map *map);
 
 /*
  * Before the first write of an activation: raise the epoch on both members
- * and make copies equal that disagree.  -EROFS if the metadata cannot be
- * written durably.
+ * and make copies equal that disagree.  An error if the metadata cannot be
+ * written durably; it may be tried again.
  */
 int remap_md_activate(struct remap_md *md);
 
@@ -60,11 +60,24 @@ void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slo
 void remap_md_stage_bad(struct remap_md *md, u32 slot, int err);
 
 /*
+ * The slot with an entry for @block other than @except, or REMAP_NO_SLOT.
+ * Looks at the whole table: for the rare case only.
+ */
+u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except);
+
+/*
  * Make everything staged durable: flush, first live copy, then the others.
  * On an error the outcome is unknown and everything stays staged, so that
  * the next commit that succeeds supersedes it.
  */
 int remap_md_commit(struct remap_md *md);
+
+/*
+ * A member reported an error that may mean that its cache was lost, and it
+ * will not do so again: the next flush from above has to fail.
+ */
+void remap_md_cache_lost(struct remap_md *md, enum remap_role role);
+bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role);
 
 /* First sector of @slot on the spare. */
 sector_t remap_md_slot_sector(struct remap_md *md, u32 slot);
@@ -84,7 +97,7 @@ struct remap_md_info {
 	u64 nr_bad;
 	u64 nr_hidden;			/* blocks */
 	u64 table_length;		/* blocks */
-	bool read_only;			/* cannot change any more */
+	bool read_only;			/* metadata cannot be written */
 	bool degraded;			/* a copy or the label is not as it should be */
 };
 
@@ -93,6 +106,9 @@ void remap_md_info(const struct remap_md *md, struct remap_md_info *info);
 /* Fill @sectors with places of the main to ask whether it is alive. */
 unsigned int remap_md_label_sectors(const struct remap_md *md, sector_t *sectors,
 				    unsigned int max);
+
+/* Does @bdev have a volatile cache, but no FUA? */
+bool remap_fua_is_flush(struct block_device *bdev);
 
 /* Synchronous I/O of one buffer within a page; used by the target as well. */
 int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,

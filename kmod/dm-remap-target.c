@@ -40,7 +40,7 @@
 #define REMAP_MAX_FOUND		256
 #define REMAP_MAX_SEARCH	(10 * HZ)
 
-/* Slots that may fail in one batch before the spare counts as failing itself. */
+/* Slots that may fail in one pass over the queue before the spare counts as failing itself. */
 #define REMAP_MAX_BAD_SLOTS	4
 
 /* Places spread over the main to ask whether it is alive, after the labels. */
@@ -48,7 +48,8 @@
 
 enum remap_flag {
 	REMAP_F_ACTIVE,			/* the epoch was raised: writes may pass */
-	REMAP_F_FAILED,			/* metadata cannot be written: nothing new */
+	REMAP_F_FAILED,			/* the last activation failed: no write passes */
+	REMAP_F_BROKEN,			/* no memory to remember what is in doubt */
 	REMAP_F_READ_ONLY,		/* feature, read-only table or set */
 	REMAP_F_READ_ONLY_ASKED,	/* feature read_only was in the table line */
 	REMAP_F_NO_AUTO,		/* feature no_auto_remap */
@@ -78,6 +79,9 @@ struct remap {
 	unsigned int nr_changes;
 	unsigned int nr_bad_slots;
 	bool commit_failed;		/* one of those for the queue at hand */
+	bool main_silent;		/* the main did not answer, likewise */
+	bool main_unflushed;		/* it was written without FUA, likewise */
+	struct remap_bad *bad;		/* what the search in one bio has found */
 
 	atomic64_t nr_remapped;		/* since the table was loaded */
 	atomic64_t nr_main_write_errors;
@@ -89,7 +93,6 @@ struct remap {
 	/* In remap_sets: */
 	struct list_head list;
 	u8 set_uuid[REMAP_UUID_SIZE];
-	bool live;			/* between preresume and postsuspend */
 	bool loaded;			/* table and map are in memory */
 };
 
@@ -154,6 +157,14 @@ static struct remap_part remap_subpart(const struct remap_part *part, u32 offset
 	};
 }
 
+/* Blocks of a part that need slots. */
+struct remap_bad {
+	u32 offset;
+	u32 count;
+	enum remap_entry_cause cause;
+	blk_status_t status;
+};
+
 /* Write @part's data to @sector of @bdev and wait.  Returns a block status. */
 static blk_status_t remap_write_part(struct remap *r, const struct remap_part *part,
 				     struct block_device *bdev, sector_t sector,
@@ -182,15 +193,32 @@ static blk_status_t remap_write_part(struct remap *r, const struct remap_part *p
 	return status;
 }
 
+/*
+ * With FUA, so that a drive does not take into its cache what it cannot
+ * write.  Where FUA is only a flush behind the write, the flush is sent by
+ * itself (remap_flush_main): its error speaks of other writes as well.
+ */
 static blk_status_t remap_write_main(struct remap *r, const struct remap_part *part)
 {
+	bool flush = remap_fua_is_flush(r->main->bdev);
 	blk_status_t status;
 
 	status = remap_write_part(r, part, r->main->bdev, part->block << r->sectors_shift,
-				  REQ_FUA);
+				  flush ? 0 : REQ_FUA);
 	if (status)
 		atomic64_inc(&r->nr_main_write_errors);
+	else if (flush)
+		r->main_unflushed = true;
 	return status;
+}
+
+/* True, or what was written to the main in this pass may be lost. */
+static bool remap_flush_main(struct remap *r)
+{
+	if (!r->main_unflushed || !blkdev_issue_flush(r->main->bdev))
+		return true;
+	remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
+	return false;
 }
 
 /*
@@ -225,11 +253,13 @@ static bool remap_main_reads(struct remap *r, void *buf, sector_t sector)
  */
 static bool remap_main_answers(struct remap *r, u64 block)
 {
-	sector_t places[REMAP_MAX_LABELS], size = bdev_nr_sectors(r->main->bdev), mask;
+	sector_t places[REMAP_MAX_LABELS], mask;
 	unsigned int i, nr;
-	bool alive = false;
+	bool alive;
 	void *buf;
 
+	if (r->main_silent)
+		return false;
 	buf = kmalloc((1U << r->sectors_shift) << SECTOR_SHIFT, GFP_NOIO);
 	if (!buf)
 		return false;
@@ -240,15 +270,15 @@ static bool remap_main_answers(struct remap *r, u64 block)
 		alive = remap_main_reads(r, buf, places[i]);
 
 	mask = ~(sector_t)((1U << r->sectors_shift) - 1);
-	size = min_t(sector_t, size, r->ti->len);
 	for (i = 0; i < REMAP_SPREAD && !alive; i++)
-		alive = remap_main_reads(r, buf, (size / REMAP_SPREAD * i) & mask);
+		alive = remap_main_reads(r, buf, (r->ti->len / REMAP_SPREAD * i) & mask);
 	kfree(buf);
 
+	r->main_silent = !alive;
 	if (!alive)
-		DMERR("%s: main %s does not answer: write error at block %llu is not remapped",
-		      dm_table_device_name(r->ti->table), r->main->name,
-		      (unsigned long long)block);
+		DMERR_LIMIT("%s: main %s does not answer: error at block %llu is passed on",
+			    dm_table_device_name(r->ti->table), r->main->name,
+			    (unsigned long long)block);
 	return alive;
 }
 
@@ -265,16 +295,15 @@ static bool remap_in_batch(const struct remap *r, u64 block, u32 count)
 }
 
 /*
- * Write one block to a slot and stage its entry.  @want is the slot that it
- * has already (a lost or doubtful block) or REMAP_NO_SLOT; @old is the slot
- * that it leaves because it failed.
+ * Write one block to a slot and return that, or REMAP_NO_SLOT.  @want is the
+ * slot that the block has already, if any.  Slots that fail become bad once
+ * another one has worked: before that the whole spare may be failing.
  */
-static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part *part,
-					u32 want, u32 old, enum remap_entry_cause cause, int err)
+static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part, u32 want)
 {
-	struct remap_run was;
+	u32 failed[REMAP_MAX_BAD_SLOTS], slot = want;
+	unsigned int nr = 0, i;
 	blk_status_t status;
-	u32 slot = want;
 	int ret;
 
 	for (;;) {
@@ -283,7 +312,7 @@ static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part
 			if (ret == -ENOSPC)
 				set_bit(REMAP_F_FULL, &r->flags);
 			if (ret)
-				return BLK_STS_IOERR;
+				return REMAP_NO_SLOT;
 		}
 		status = remap_write_slots(r, part, slot, 0);
 		if (!status)
@@ -293,22 +322,43 @@ static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part
 			    dm_table_device_name(r->ti->table), r->spare->name, slot,
 			    (unsigned long long)remap_md_slot_sector(r->md, slot),
 			    blk_status_to_errno(status));
-		if (!remap_may_be_bad_sector(status) ||
-		    r->nr_bad_slots >= REMAP_MAX_BAD_SLOTS) {
+		if (!remap_may_be_bad_sector(status) || nr == REMAP_MAX_BAD_SLOTS ||
+		    r->nr_bad_slots == REMAP_MAX_BAD_SLOTS) {
 			set_bit(REMAP_F_SPARE_LOST, &r->flags);
-			return BLK_STS_IOERR;
+			return REMAP_NO_SLOT;
 		}
+		if (slot != want)
+			failed[nr++] = slot;
 		r->nr_bad_slots++;
-		if (slot == want)
-			old = want;
-		else
-			remap_md_stage_bad(r->md, slot, -blk_status_to_errno(status));
-		want = REMAP_NO_SLOT;
 		slot = REMAP_NO_SLOT;
 	}
+	for (i = 0; i < nr; i++)
+		remap_md_stage_bad(r->md, failed[i], EIO);
+	return slot;
+}
+
+/*
+ * Write one block to a slot and stage its entry.  @want is the slot that it
+ * has already (a lost or doubtful block) or REMAP_NO_SLOT; @old is the slot
+ * that it leaves because it failed.
+ */
+static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part *part,
+					u32 want, u32 old, enum remap_entry_cause cause, int err)
+{
+	struct remap_run was;
+	u32 slot = remap_write_some_slot(r, part, want);
+
+	if (slot == REMAP_NO_SLOT)
+		return BLK_STS_IOERR;
+
+	remap_map_lookup(&r->map, part->block, 1, &was);
+	if (want != REMAP_NO_SLOT && slot != want)
+		old = want;
+	else if (was.where == REMAP_IN_DOUBT)
+		/* It was on its way from a slot that had failed. */
+		old = remap_md_find_slot(r->md, part->block, slot);
 
 	remap_md_stage_mapped(r->md, slot, part->block, old, cause, err);
-	remap_map_lookup(&r->map, part->block, 1, &was);
 	r->changes[r->nr_changes++] = (struct remap_change) {
 		.block = part->block,
 		.slot = slot,
@@ -344,19 +394,17 @@ static blk_status_t remap_part_to_slots(struct remap *r, const struct remap_part
 }
 
 /*
- * The main failed a write of @part: find the blocks that fail on their own
- * and send those to slots.  The step halves on a failure and doubles on a
- * success.
+ * The main failed a write of @part: find the blocks that fail on their own,
+ * in r->bad.  The step halves on a failure and doubles on a success.
  */
-static blk_status_t remap_search_part(struct remap *r, const struct remap_part *part)
+static blk_status_t remap_search_part(struct remap *r, const struct remap_part *part,
+				      unsigned int *nr)
 {
 	unsigned long deadline = jiffies + REMAP_MAX_SEARCH;
 	u32 pos = 0, step = max(part->count / 2, 1U);
-	unsigned int found = 0;
-	bool answered = false;
 	blk_status_t status;
 
-	while (pos < part->count) {
+	for (*nr = 0; pos < part->count;) {
 		struct remap_part sub = remap_subpart(part, pos, min(step, part->count - pos));
 		enum remap_entry_cause cause = REMAP_CAUSE_WRITE;
 
@@ -369,26 +417,45 @@ static blk_status_t remap_search_part(struct remap *r, const struct remap_part *
 		if (!remap_may_be_bad_sector(status))
 			return status;
 
-		if (found == REMAP_MAX_FOUND || time_after(jiffies, deadline)) {
-			sub = remap_subpart(part, pos, part->count - pos);
+		if (*nr == REMAP_MAX_FOUND || time_after(jiffies, deadline)) {
+			sub.count = part->count - pos;
 			cause = REMAP_CAUSE_UNTESTED;
 		} else if (sub.count > 1) {
 			step = sub.count / 2;
 			continue;
-		} else {
-			found++;
 		}
-
-		if (!answered && !remap_main_answers(r, sub.block))
-			return status;
-		answered = true;
-		status = remap_part_to_slots(r, &sub, REMAP_NO_SLOT, REMAP_NO_SLOT, cause,
-					     -blk_status_to_errno(status));
-		if (status)
-			return status;
+		r->bad[(*nr)++] = (struct remap_bad) {
+			.offset = pos,
+			.count = sub.count,
+			.cause = cause,
+			.status = status,
+		};
 		pos += sub.count;
 	}
 	return BLK_STS_OK;
+}
+
+/* Blocks that the main does not take go to slots, if it is there at all. */
+static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *part)
+{
+	blk_status_t status;
+	unsigned int i, nr;
+
+	status = remap_search_part(r, part, &nr);
+	if (status || !nr)
+		return status;
+	/* Asked after the last of the failures: it speaks for all of them. */
+	if (!remap_main_answers(r, part->block + r->bad[0].offset))
+		return r->bad[0].status;
+
+	for (i = 0; i < nr && !status; i++) {
+		const struct remap_bad *bad = &r->bad[i];
+		struct remap_part sub = remap_subpart(part, bad->offset, bad->count);
+
+		status = remap_part_to_slots(r, &sub, REMAP_NO_SLOT, REMAP_NO_SLOT, bad->cause,
+					     -blk_status_to_errno(bad->status));
+	}
+	return status;
 }
 
 /* Write blocks that have slots; a slot that fails is replaced. */
@@ -452,7 +519,7 @@ static blk_status_t remap_write_again(struct remap *r, struct bio *bio)
 			if (!remap_may_be_bad_sector(status) ||
 			    test_bit(REMAP_F_NO_AUTO, &r->flags))
 				break;
-			status = remap_search_part(r, &part);
+			status = remap_rescue_part(r, &part);
 			break;
 		case REMAP_AT_SLOT:
 			status = remap_rewrite_slots(r, &part, run.slot);
@@ -493,7 +560,7 @@ static void remap_batch_in_doubt(struct remap *r)
 	if (!remap_map_prepare(&r->map, r->changes, r->nr_changes, GFP_NOIO))
 		remap_map_publish(&r->map);
 	else
-		set_bit(REMAP_F_FAILED, &r->flags);
+		set_bit(REMAP_F_BROKEN, &r->flags);
 }
 
 /* Slots whose block has a durable new one: bad from now on. */
@@ -537,6 +604,7 @@ static blk_status_t remap_commit_batch(struct remap *r)
 		      nr, ret);
 		remap_batch_in_doubt(r);
 	} else {
+		clear_bit(REMAP_F_SPARE_LOST, &r->flags);
 		atomic64_add(nr, &r->nr_remapped);
 		pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
 				    dm_table_device_name(r->ti->table), nr, r->main->name,
@@ -548,7 +616,6 @@ static blk_status_t remap_commit_batch(struct remap *r)
 		remap_retire_slots(r);
 	}
 	r->nr_changes = 0;
-	r->nr_bad_slots = 0;
 	if (!ret)
 		return BLK_STS_OK;
 	r->commit_failed = true;
@@ -582,16 +649,29 @@ static int remap_activate(struct remap *r)
 
 	if (test_bit(REMAP_F_ACTIVE, &r->flags))
 		return 0;
-	if (test_bit(REMAP_F_FAILED, &r->flags))
-		return -EROFS;
 	ret = remap_md_activate(r->md);
 	if (ret) {
-		DMERR("%s: cannot begin to write: %d", dm_table_device_name(r->ti->table), ret);
+		DMERR_LIMIT("%s: cannot begin to write: %d",
+			    dm_table_device_name(r->ti->table), ret);
 		set_bit(REMAP_F_FAILED, &r->flags);
 		return ret;
 	}
+	clear_bit(REMAP_F_FAILED, &r->flags);
 	set_bit(REMAP_F_ACTIVE, &r->flags);
 	return 0;
+}
+
+static void remap_process_one(struct remap *r, struct bio *bio)
+{
+	struct remap_io *io = remap_io(bio);
+
+	io->staged = false;
+	io->status = BLK_STS_OK;
+	if (dm_noflush_suspending(r->ti))
+		io->status = BLK_STS_DM_REQUEUE;
+	else if (bio_op(bio) == REQ_OP_WRITE)
+		io->status = remap_write_again(r, bio);
+	/* Discards only wait here for the first write's formalities. */
 }
 
 /* Write all that is queued, commit, and only then complete. */
@@ -600,33 +680,63 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 	struct bio_list done = BIO_EMPTY_LIST;
 	struct remap_io *io;
 	struct bio *bio;
+	bool flushed;
 
 	r->commit_failed = false;
+	r->main_silent = false;
+	r->main_unflushed = false;
+	r->nr_bad_slots = 0;
 	while ((bio = bio_list_pop(bios))) {
-		io = remap_io(bio);
-		io->staged = false;
-		io->status = BLK_STS_OK;
-		/* Discards only wait here for the first write's formalities. */
-		if (bio_op(bio) == REQ_OP_WRITE)
-			io->status = remap_write_again(r, bio);
+		remap_process_one(r, bio);
 		bio_list_add(&done, bio);
 	}
 
+	flushed = remap_flush_main(r);
 	remap_commit_batch(r);
 	while ((bio = bio_list_pop(&done))) {
 		io = remap_io(bio);
 		/* Whichever of the commits it was in: rather an error too many. */
-		if (io->staged && r->commit_failed && !io->status)
+		if (!io->status && (!flushed || (io->staged && r->commit_failed)))
 			io->status = BLK_STS_IOERR;
 		remap_finish(r, bio, io->status);
 	}
 }
 
+/* What an event is raised for, as far as it shows in the status line. */
+struct remap_condition {
+	u64 remapped, doubt;
+	unsigned long flags;
+	unsigned int live;
+	bool read_only, degraded;
+};
+
+static struct remap_condition remap_condition(struct remap *r)
+{
+	struct remap_condition condition = { };
+	struct remap_md_info info;
+
+	remap_md_info(r->md, &info);
+	condition.remapped = atomic64_read(&r->nr_remapped);
+	condition.doubt = atomic64_read(&r->nr_doubt);
+	condition.flags = READ_ONCE(r->flags) & ~BIT(REMAP_F_ACTIVE);
+	condition.live = info.nr_live;
+	condition.read_only = info.read_only;
+	condition.degraded = info.degraded;
+	return condition;
+}
+
+static bool remap_condition_same(const struct remap_condition *a, const struct remap_condition *b)
+{
+	return a->remapped == b->remapped && a->doubt == b->doubt && a->flags == b->flags &&
+		a->live == b->live && a->read_only == b->read_only &&
+		a->degraded == b->degraded;
+}
+
 static void remap_work(struct work_struct *work)
 {
 	struct remap *r = container_of(work, struct remap, work);
+	struct remap_condition before = remap_condition(r), after;
 	unsigned int noio = memalloc_noio_save();
-	u64 remapped = atomic64_read(&r->nr_remapped);
 	struct bio_list bios = BIO_EMPTY_LIST;
 
 	spin_lock_irq(&r->lock);
@@ -641,7 +751,8 @@ static void remap_work(struct work_struct *work)
 	else
 		remap_process(r, &bios);
 
-	if (remapped != atomic64_read(&r->nr_remapped))
+	after = remap_condition(r);
+	if (!remap_condition_same(&before, &after))
 		dm_table_event(r->ti->table);
 	memalloc_noio_restore(noio);
 }
@@ -678,9 +789,22 @@ static int remap_hold(struct remap *r, struct bio *bio, struct remap_io *io, sec
 	return DM_MAPIO_SUBMITTED;
 }
 
+static int remap_ignore(struct bio *bio, struct remap_io *io)
+{
+	io->sent = REMAP_FINISHED;
+	bio_endio(bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+/* Where the main's blocks are smaller, discards may be cut at its bounds. */
+static bool remap_whole_blocks(struct remap *r, struct bio *bio, sector_t sector)
+{
+	return !((sector | bio_sectors(bio)) & ((1U << r->sectors_shift) - 1));
+}
+
 static bool remap_refuses_writes(struct remap *r)
 {
-	return r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_FAILED));
+	return r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_BROKEN));
 }
 
 static int remap_map_bio(struct dm_target *ti, struct bio *bio)
@@ -711,6 +835,10 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 		return DM_MAPIO_KILL;
 	}
 
+	/* A discard is a hint, and slots are not given back for it. */
+	if (unlikely(bio_op(bio) == REQ_OP_DISCARD) && !remap_whole_blocks(r, bio, sector))
+		return remap_ignore(bio, io);
+
 	if (likely(remap_map_miss(&r->map, block, count))) {
 		run.where = REMAP_AT_MAIN;
 	} else {
@@ -731,21 +859,18 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
 	case REMAP_AT_SLOT:
 		if (bio_op(bio) == REQ_OP_DISCARD)
-			break;
+			return remap_ignore(bio, io);
 		return remap_send(r, bio, io, REMAP_SENT_SPARE,
 				  remap_md_slot_sector(r->md, run.slot));
 	case REMAP_IS_LOST:
 	case REMAP_IN_DOUBT:
 		if (bio_op(bio) == REQ_OP_DISCARD)
-			break;
-		if (!write)
-			return DM_MAPIO_KILL;
-		return remap_hold(r, bio, io, sector);
+			return remap_ignore(bio, io);
+		if (write)
+			return remap_hold(r, bio, io, sector);
+		break;
 	}
-	/* A discard is a hint; slots are not given back for it. */
-	io->sent = REMAP_FINISHED;
-	bio_endio(bio);
-	return DM_MAPIO_SUBMITTED;
+	return DM_MAPIO_KILL;
 }
 
 static void remap_count_error(struct remap *r, struct bio *bio, enum remap_sent sent)
@@ -762,6 +887,11 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 {
 	struct remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	struct remap *r = ti->private;
+
+	if (unlikely(bio->bi_opf & REQ_PREFLUSH) && !*error &&
+	    remap_md_take_cache_lost(r->md, io->sent == REMAP_SENT_MAIN ?
+				     REMAP_ROLE_MAIN : REMAP_ROLE_SPARE))
+		*error = BLK_STS_IOERR;
 
 	if (likely(!*error) || io->sent == REMAP_FINISHED || *error == BLK_STS_DM_REQUEUE)
 		return DM_ENDIO_DONE;
@@ -802,7 +932,7 @@ static bool remap_sets_conflict(const struct remap *a, const struct remap *b)
 
 /*
  * One set has one device.  A second table for the same device is a reload and
- * may exist beside the first, as long as only one of them is live.
+ * may exist beside the first: device-mapper has only one of them in use.
  */
 static int remap_claim(struct remap *r)
 {
@@ -830,28 +960,6 @@ static void remap_unclaim(struct remap *r)
 {
 	mutex_lock(&remap_sets_lock);
 	list_del(&r->list);
-	mutex_unlock(&remap_sets_lock);
-}
-
-static int remap_go_live(struct remap *r)
-{
-	struct remap *other;
-	int ret = 0;
-
-	mutex_lock(&remap_sets_lock);
-	list_for_each_entry(other, &remap_sets, list)
-		if (other != r && other->live && remap_sets_conflict(r, other))
-			ret = -EBUSY;
-	if (!ret)
-		r->live = true;
-	mutex_unlock(&remap_sets_lock);
-	return ret;
-}
-
-static void remap_not_live(struct remap *r)
-{
-	mutex_lock(&remap_sets_lock);
-	r->live = false;
 	mutex_unlock(&remap_sets_lock);
 }
 
@@ -956,10 +1064,11 @@ static void remap_free(struct remap *r)
 		destroy_workqueue(r->wq);
 	bioset_exit(&r->bios);
 	kvfree(r->changes);
-	if (r->md) {
+	kvfree(r->bad);
+	if (r->map.filter)
 		remap_map_exit(&r->map);
+	if (r->md)
 		remap_md_close(r->md);
-	}
 	if (r->spare)
 		dm_put_device(r->ti, r->spare);
 	if (r->main)
@@ -1002,7 +1111,8 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	ret = -ENOMEM;
 	ti->error = "Cannot allocate resources";
 	r->changes = kvmalloc_array(REMAP_BATCH, sizeof(*r->changes), GFP_KERNEL);
-	if (!r->changes || bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
+	r->bad = kvmalloc_array(REMAP_MAX_FOUND + 1, sizeof(*r->bad), GFP_KERNEL);
+	if (!r->changes || !r->bad || bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
 		goto bad;
 	r->wq = alloc_ordered_workqueue("dm-" DM_MSG_PREFIX, WQ_MEM_RECLAIM);
 	if (!r->wq)
@@ -1052,12 +1162,6 @@ static int remap_preresume(struct dm_target *ti)
 	unsigned int noio;
 	int ret;
 
-	ret = remap_go_live(r);
-	if (ret) {
-		DMERR("%s: set %pUb is live on another table", dm_table_device_name(ti->table),
-		      r->set_uuid);
-		return ret;
-	}
 	/*
 	 * After a mere suspend all is still known: the devices are held, and
 	 * another table that goes live takes this one's place for good.
@@ -1069,22 +1173,19 @@ static int remap_preresume(struct dm_target *ti)
 	noio = memalloc_noio_save();
 	ret = remap_md_load(r->md, &r->map);
 	memalloc_noio_restore(noio);
-	if (ret) {
-		remap_not_live(r);
+	if (ret)
 		return ret;
-	}
 	remap_adopt_info(r);
 	r->loaded = true;
 	return 0;
 }
 
-/* All bios have come back by now, and with them the worker's reasons to work. */
+/* Nothing that the worker does outlives this. */
 static void remap_postsuspend(struct dm_target *ti)
 {
 	struct remap *r = ti->private;
 
 	flush_workqueue(r->wq);
-	remap_not_live(r);
 }
 
 /* ---- Status ---- */
@@ -1100,7 +1201,7 @@ static const char *remap_health(const struct remap *r, const struct remap_md_inf
 
 static const char *remap_mode(const struct remap *r, const struct remap_md_info *info)
 {
-	if (test_bit(REMAP_F_FAILED, &r->flags))
+	if (r->flags & (BIT(REMAP_F_FAILED) | BIT(REMAP_F_BROKEN)))
 		return "fail";
 	if (test_bit(REMAP_F_READ_ONLY, &r->flags) || info->read_only)
 		return "ro";
@@ -1172,6 +1273,7 @@ static void remap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 	/* I/O never splits a block. */
 	limits->logical_block_size = max(limits->logical_block_size, bytes);
 	limits->physical_block_size = max(limits->physical_block_size, bytes);
+	limits->discard_granularity = max(limits->discard_granularity, bytes);
 }
 
 static struct target_type remap_target = {

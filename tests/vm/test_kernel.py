@@ -5,7 +5,7 @@ import random
 
 import pytest
 from remapvm import SECTOR, BlkioReport, CommandFailed
-from remapvm.sets import Spare, format_set, open_set, status, table
+from remapvm.sets import Spare, Trace, format_set, open_set, status, table
 
 pytestmark = pytest.mark.vm
 
@@ -288,6 +288,13 @@ def test_a_write_whose_commit_failed_is_never_acknowledged_by_the_main(boot, bar
     assert vm.blkio("read", device, BAD[:1]).errors
     # all else goes on
     assert vm.blkio("write", device, BAD[1:], seed=2).ok
+    # the next commit that succeeds settles it
+    vm.set_faults(spare)
+    assert vm.blkio("write", device, BAD[:1], seed=3).ok
+    assert status(vm).doubt == 0 and status(vm).mode == "rw" and status(vm).mapped == 1
+    vm.run("dmsetup remove r0")
+    open_set(vm)
+    assert vm.blkio("verify", device, BAD[:1], seed=3).ok
 
 
 def test_a_superblock_copy_that_cannot_be_written_is_no_obstacle_three_are(boot, adopted):
@@ -304,6 +311,102 @@ def test_a_superblock_copy_that_cannot_be_written_is_no_obstacle_three_are(boot,
     assert vm.blkio("write", device, "100+4", seed=2).errors
     assert status(vm).mode == "fail"
     assert vm.blkio("verify", device, BAD, seed=1).ok
+    vm.set_faults(spare)
+    assert vm.blkio("write", device, "100+4", seed=2).ok
+    assert status(vm).mode == "rw"
+    vm.run("dmsetup remove r0")
+    open_set(vm)
+
+
+@pytest.mark.parametrize("interface", ["virtio", "nvme"])
+def test_a_flush_of_the_spare_that_fails_commits_nothing_and_is_passed_on(boot, bare, interface):
+    main, spare = bare(bad_write=BAD, spare={"interface": interface})
+    vm = boot(main, spare)
+    device = open_set(vm)
+    assert vm.blkio("write", device, BAD[:1], seed=1).ok
+    vm.set_faults(spare, fail_flush=True)
+    assert vm.blkio("write", device, BAD[1:2], seed=1).errors
+    vm.set_faults(spare)
+    # the drive has said once that its cache is lost, and it said so to us
+    assert vm.blkio("flush", device).errors
+    assert vm.blkio("flush", device).ok
+    # what was in the slots can no longer be trusted to be there
+    assert vm.blkio("write", device, BAD[1:2], seed=2).errors and status(vm).mode == "ro"
+    assert status(vm).doubt == 1
+    vm.run("dmsetup remove r0")
+    assert sorted(Spare(spare).mapped()) == BAD[:1]
+
+
+def test_one_damaged_copy_of_the_superblock_is_never_taken_for_a_newer_format(boot, bare):
+    main, spare = bare()
+    spare.write(4096 + 20, (2).to_bytes(4, "little"))
+    vm = boot(main, spare)
+    open_set(vm)
+
+
+def test_superblocks_older_than_the_table_are_refused(boot, bare):
+    bad = list(range(9000, 10000))
+    main, spare = bare(bad_write=bad, spare_size="8M")
+    old = {place: spare.read(place * SECTOR, 4096) for place in Spare(spare).superblocks}
+    vm = boot(main, spare)
+    # more than the initialised table holds: it is extended
+    assert vm.blkio("write", open_set(vm), bad, seed=1).ok
+    vm.shutdown()
+    assert Spare(spare).table_length > 1
+    for place, content in old.items():
+        spare.write(place * SECTOR, content)
+    vm = boot(main, spare)
+    with pytest.raises(CommandFailed):
+        open_set(vm)
+
+
+@pytest.mark.parametrize("torn", [0, 1])
+def test_a_torn_copy_is_mended_before_its_only_good_one_is_touched(boot, bare, torn):
+    main, spare = bare(bad_write=BAD)
+    vm = boot(main, spare)
+    assert vm.blkio("write", open_set(vm), BAD, seed=1, fua=True).ok
+    vm.power_cut()
+    tables = Spare(spare).tables
+    spare.write(tables[torn] * SECTOR + 2048, b"\xff" * 2048)
+    vm = boot(main, spare)
+    device = open_set(vm)
+    with Trace(vm, spare) as trace:
+        assert vm.blkio("write", device, [100], seed=1).ok
+    assert [sector for sector in trace.writes() if sector in tables] == [tables[torn], tables[1 - torn]]
+
+
+@pytest.mark.parametrize("interface", ["virtio", "nvme"])
+def test_slots_are_flushed_before_their_entries_are_written_copy_by_copy(boot, bare, interface):
+    main, spare = bare(bad_write=BAD, spare={"interface": interface})
+    layout = Spare(spare)
+    vm = boot(main, spare)
+    device = open_set(vm)
+    assert vm.blkio("write", device, [100], seed=1).ok
+    with Trace(vm, spare) as trace:
+        assert vm.blkio("write", device, BAD[2:3], seed=1).ok
+    slot = layout.slot_sector(layout.mapped()[BAD[2]])
+    kinds = [kind for kind, _ in trace.requests]
+    order = [(number, sector) for number, (_, sector) in enumerate(trace.requests) if sector in (slot, *layout.tables)]
+    assert [sector for _, sector in order][0] == slot and {sector for _, sector in order[1:]} == set(layout.tables), trace.requests
+    (data, _), (first, _), (second, _) = order
+    assert "flush" in kinds[data:first], trace.requests
+    # each copy is durable before the next, and the last before the acknowledgement
+    assert kinds[first].endswith("FS") or "flush" in kinds[first:second], trace.requests
+    assert kinds[second].endswith("FS") or "flush" in kinds[second:], trace.requests
+
+
+@pytest.mark.parametrize("interface", ["virtio", "nvme"])
+def test_the_epoch_is_on_the_spare_before_it_is_on_the_main(boot, adopted, interface):
+    main, spare = adopted(interface=interface)
+    vm = boot(main, spare)
+    device = open_set(vm)
+    with Trace(vm, spare) as on_spare, Trace(vm, main) as on_main:
+        assert vm.blkio("write", device, [9000], seed=1).ok
+    layout = Spare(spare)
+    assert [sector for sector in on_spare.writes() if sector in layout.superblocks] == list(layout.superblocks) * 2
+    # last label first, the data after all of them
+    written = on_main.writes()
+    assert written[-1] == 9000 and written[:-1] == sorted(written[:-1], reverse=True) and written[-2] == 0
 
 
 @pytest.mark.parametrize("copy", [0, 1])

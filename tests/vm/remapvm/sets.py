@@ -4,6 +4,7 @@
 What is read here of the on-disk format is read with Python's struct, not with the tools under test.
 """
 
+import re
 import struct
 import subprocess
 from dataclasses import dataclass, fields
@@ -108,3 +109,35 @@ class Spare:
     def slot_sector(self, slot: int) -> int:
         """First sector of a slot."""
         return self.data + slot * (self.block_size // SECTOR)
+
+
+class Trace:
+    """Records what is sent to a disk, in order, while the `with` block runs: .requests is a list of (kind, sector).
+
+    kind is "flush", or the kernel's word for the request: R, W or D, with F before it for a flush and behind it for FUA.
+    """
+
+    FOLDER = "/sys/kernel/tracing"
+    _LINE = re.compile(r"block_bio_queue: (\d+),(\d+) (\S+) (\d+) \+ (\d+) ")
+
+    def __init__(self, vm, disk: Disk):
+        self.vm = vm
+        self.device = vm.run(f"cat /sys/block/{vm.dev(disk).rpartition('/')[2]}/dev").stdout.strip()
+        self.requests = []
+
+    def __enter__(self):
+        self.vm.run(
+            f"mountpoint -q {self.FOLDER} || mount -t tracefs tracefs {self.FOLDER}; cd {self.FOLDER} && echo >trace && "
+            "echo 1 >events/block/block_bio_queue/enable"
+        )
+        return self
+
+    def __exit__(self, *_):
+        text = self.vm.run(f"cd {self.FOLDER} && echo 0 >events/block/block_bio_queue/enable && cat trace").stdout
+        for major, minor, kind, sector, size in self._LINE.findall(text):
+            if f"{major}:{minor}" == self.device:
+                self.requests.append((kind if int(size) else "flush", int(sector)))
+
+    def writes(self):
+        """Sectors written, in order."""
+        return [sector for kind, sector in self.requests if "W" in kind]
