@@ -3,7 +3,9 @@
 
 #include <fcntl.h>
 #include <libdevmapper.h>
+#include <spawn.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -121,6 +123,17 @@ class Task {
 bool available() {
     const FileHandle control(::open("/dev/mapper/control", O_RDWR | O_CLOEXEC));
     return control.get() >= 0;
+}
+
+/// Where no static node exists (no udev, a small initramfs) nothing else loads device-mapper; its
+/// targets it loads itself.
+void load_module() {
+    std::string words[] = {"modprobe", "-q", "dm_mod"};
+    char* argv[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
+    pid_t pid = 0;
+    if (::posix_spawnp(&pid, argv[0], nullptr, nullptr, argv, environ) == 0) {
+        ::waitpid(pid, nullptr, 0);
+    }
 }
 
 bool ours(const std::string& uuid) {
@@ -252,6 +265,9 @@ std::string table_parameters(const CreateRequest& request) {
 }
 
 void create(const CreateRequest& request) {
+    if (!available()) {
+        load_module();
+    }
     if (!available()) {
         throw Error(Exit::operational, "this kernel has no device-mapper (module dm_mod)");
     }
