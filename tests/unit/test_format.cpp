@@ -29,12 +29,14 @@ struct Place {
 
 using Fields = std::map<std::string, Place>;
 
+// NOLINTBEGIN(bugprone-macro-parentheses): the name of a member cannot have any
 #define FIELD(type, member)                                                     \
     {                                                                           \
 #member, {                                                              \
             offsetof(type, member), sizeof(static_cast<type*>(nullptr)->member) \
         }                                                                       \
     }
+// NOLINTEND(bugprone-macro-parentheses)
 
 const std::map<std::string, Fields> structures = {
     {"remap_head",

@@ -384,13 +384,13 @@ TEST_CASE("block devices: past the page cache, exclusive, in whole logical block
         CHECK(in_use(*io));
         CHECK_THROWS_AS(open_block_io(image, Mode::read_write), BusyError);
         CHECK(io->try_write(1, std::vector<std::uint8_t>(512)) == EINVAL);
-        io->write(8, std::vector<std::uint8_t>(4096 * 100, 7));
+        io->write(8, std::vector<std::uint8_t>(409600, 7));
         io->flush();
         // Single sectors inside a logical block, and a read longer than the bounce buffer.
         CHECK(io->read(7, 1) == std::vector<std::uint8_t>(512, 1));
         CHECK(io->read(9, 1) == std::vector<std::uint8_t>(512, 7));
-        auto expected = std::vector<std::uint8_t>(512 * 1001, 1);
-        std::fill_n(expected.begin() + 512, 4096 * 100, std::uint8_t{7});
+        auto expected = std::vector<std::uint8_t>(512512, 1);
+        std::fill_n(expected.begin() + 512, 409600, std::uint8_t{7});
         CHECK(io->read(7, 1001) == expected);
         CHECK_THROWS_AS(io->read(2047, 2), IoError);
     }
@@ -416,7 +416,7 @@ TEST_CASE("images are read and written where they should be") {
     io->write(3, std::vector<std::uint8_t>(1024, 77));
     io->flush();
     CHECK_THROWS_AS(io->write(10, std::vector<std::uint8_t>(512)), IoError);
-    std::fill_n(content.begin() + 3 * 512, 1024, std::uint8_t{77});
+    std::fill_n(content.begin() + 1536, 1024, std::uint8_t{77});
     CHECK(folder.get("image") == content);
     try {
         io->read(10, 4);
