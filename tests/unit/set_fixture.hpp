@@ -151,9 +151,9 @@ inline void each_crash(const Pair& before, const std::vector<Event>& log,
             continue;
         }
         // Long writes are torn at their first and last blocks and at a sample between.
+        const std::size_t edge_bytes = std::size_t{4} * before.block;
         for (std::size_t torn = before.block; torn < event.data.size(); torn += before.block) {
-            const bool edge =
-                torn <= 4 * before.block || torn + 4 * before.block >= event.data.size();
+            const bool edge = torn <= edge_bytes || torn + edge_bytes >= event.data.size();
             if (edge || random() % 8 == 0) {
                 Pair state = all;
                 apply(state, event, torn);

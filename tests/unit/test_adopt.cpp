@@ -292,7 +292,7 @@ TEST_CASE("A release refuses lost blocks unless the loss is accepted; then they 
     const auto result = remap::release_set(d.main, d.spare, true, quiet);
     CHECK(result.lost == std::vector<std::uint64_t>{50});
     Image expected = d.original;
-    std::fill_n(expected.begin() + 50 * 512, 512, std::uint8_t{0});
+    std::fill_n(expected.begin() + 50L * 512, 512, std::uint8_t{0});
     CHECK(d.main.content() == expected);
 }
 

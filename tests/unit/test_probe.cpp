@@ -75,7 +75,7 @@ TEST_CASE("A probe of what is not ours reads 8 KiB at either end and no more", "
 TEST_CASE("A label that lies at another place than it says is not taken for a member", "[probe]") {
     Set set;
     // A partition that reaches to the end of its disk: the whole disk ends with its label.
-    Image disk(64 * 512);
+    Image disk(std::size_t{64} * 512);
     disk.insert(disk.end(), set.main.content().begin(), set.main.content().end());
     remap::MemoryIo whole("disk", disk);
     CHECK_FALSE(remap::probe_member(whole));
