@@ -29,3 +29,27 @@ def test_no_initramfs_without_the_module_when_a_set_is_known(tmp_path, kernel, g
     (tmp_path / "tree/etc/remaptab").write_text("# no set\n")
     messages = rootfs.make_initramfs(tmp_path / "tree", kernel, generator, tmp_path / "initramfs")
     assert "no module dm-remap: no set can be opened" in messages
+
+
+@pytest.mark.parametrize("generator", rootfs.GENERATORS)
+def test_nothing_is_mounted_when_the_spare_is_missing(machines, generator):
+    tale = story.Story(machines.folder / "disks", machines.boot, generator, series=machines.kernel)
+    tale.adopt()
+    vm = tale.plain_boot([tale.main], "rw rd.remap.timeout=5", agent=False)
+    vm.wait_end(240)
+    console = vm.console.text()
+    assert f"the spare of set {story.SET_UUID} is missing" in console
+    assert "EXT4-fs" not in console, "the raw main was mounted"
+
+
+@pytest.mark.long
+def test_root_on_remap_with_dracut_without_systemd(machines, tmp_path):
+    tale = story.Story(machines.folder / "disks", machines.boot, rootfs.DRACUT_WITHOUT_SYSTEMD, series=machines.kernel)
+    tale.adopt()
+    module = module_file(tale.kernel)
+    rootfs.make_tree(tmp_path / "tree", tale.kernel, module, guest_program("agent"), story.SET_UUID, story.FS_UUID)
+    rootfs.make_initramfs(tmp_path / "tree", tale.kernel, tale.generator, tmp_path / "initramfs")
+    vm = tale.plain_boot([tale.main, tale.spare], initrd=tmp_path / "initramfs")
+    tale.prove_root_on_remap()
+    tale.check_raw_main()
+    vm.shutdown(90)

@@ -37,6 +37,9 @@ PACKAGES = (
     "zlib1g",
 )
 GENERATORS = ("initramfs-tools", "dracut")
+# Beside those whose initramfs every build() makes: dracut with its own init.
+DRACUT_WITHOUT_SYSTEMD = "dracut-without-systemd"
+SYSTEMD_IN_DRACUT = "systemd systemd-initrd systemd-udevd systemd-journald systemd-ask-password dracut-systemd"
 
 # What the machine's root needs of the kernel's modules, relative to its modules folder.
 MODULES = (
@@ -151,7 +154,8 @@ def make_initramfs(tree: Path, kernel: Kernel, generator: str, target: Path) -> 
     if generator == "initramfs-tools":
         command = ["mkinitramfs", "-o", inside, kernel.release]
     else:
-        command = ["dracut", "--quiet", "--force", "--no-hostonly", "--zstd", "--no-early-microcode"]
+        command = ["dracut", "--omit", SYSTEMD_IN_DRACUT] if generator == DRACUT_WITHOUT_SYSTEMD else ["dracut"]
+        command += ["--quiet", "--force", "--no-hostonly", "--zstd", "--no-early-microcode"]
         command += ["--drivers", " ".join(INITRAMFS_MODULES), "--kver", kernel.release, inside]
     shutil.copy(kernel.folder / "config", config)  # both read it; not for the image: it has no /boot
     done = run_in(tree, command)

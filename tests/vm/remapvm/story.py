@@ -296,6 +296,11 @@ class Story:
 
     # Parts
 
+    def plain_boot(self, disks, more: str = "rw", **options):
+        """One boot of these disks, with VM's options; returns the machine."""
+        self._boot(disks, "plain", more, **options)
+        return self.vm
+
     def power_cut(self):
         """Kill the machine, if one runs."""
         if self.vm is not None:
@@ -362,11 +367,10 @@ class Story:
         result = self.vm.run(["sh", "-c", script, "sh", *folders], timeout=240)
         return dict(reversed(line.split("  ", 1)) for line in result.lines)
 
-    def _boot(self, disks, name, more, **options):
+    def _boot(self, disks, name, more, initrd=None, **options):
         self.tell(f"booting ({self.generator}, kernel {self.kernel.release})")
         start = time.monotonic()
         arguments = self.boot_arguments(f"{more} {QUIET}")
-        initrd = self.root.initramfs(self.generator)
         for disk in disks:
             if disk is self.main:
                 self._spoil(disk)
@@ -374,13 +378,14 @@ class Story:
             *disks,
             name=f"{self.generator}-{name}",
             kernel=self.kernel.release,
-            initrd=initrd,
+            initrd=initrd or self.root.initramfs(self.generator),
             append=arguments,
             boot_timeout=120,
             shutdown_command="systemctl poweroff",
             **options,
         )
-        self.tell(f"up after {time.monotonic() - start:.0f} s")
+        if self.vm.channel.release:
+            self.tell(f"up after {time.monotonic() - start:.0f} s")
 
     def _spoil(self, disk: Disk):
         disk.set_faults(bad_write=self.bad.writes, bad_read=self.bad.free, errno=self.errno)
