@@ -114,9 +114,10 @@ void verify_pair(const Pair& pair, const Superblock& superblock) {
 void check_and_repair(const Pair& pair, const Message& message) {
     const int bits = preen(pair.spare.path, pair.main.path, message);
     if ((bits & ~fsck::corrected) != 0) {
-        throw Error(Exit::unrecognised, cat(pair.spare.path, ": not opened: the check ended with ",
-                                            bits, "; see \"remap-fsck -n --main ", pair.main.path,
-                                            " ", pair.spare.path, "\""));
+        throw Error(
+            (bits & fsck::operational) != 0 ? Exit::operational : Exit::unrecognised,
+            cat(pair.spare.path, ": not opened: the check ended with ", bits,
+                "; see \"remap-fsck -n --main ", pair.main.path, " ", pair.spare.path, "\""));
     }
 }
 
