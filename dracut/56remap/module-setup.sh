@@ -43,14 +43,15 @@ depends() {
 # called by dracut
 installkernel() {
     # A generic image may well be for a host without sets; a known set without its module would not boot.
-    if hostonly='' instmods -c -s dm-remap; then
+    if ! modinfo -k "${kernel:?}" dm-remap > /dev/null 2>&1; then
+        if remap_needed; then
+            dfatal "remap: kernel $kernel has no module dm-remap, but this host has dm-remap sets: it could not boot"
+            return 1
+        fi
+        dwarn "remap: kernel $kernel has no module dm-remap: no set can be opened"
         return 0
     fi
-    if remap_needed; then
-        dfatal "remap: kernel ${kernel-} has no module dm-remap, but this host has dm-remap sets: it could not boot"
-        return 1
-    fi
-    dwarn "remap: kernel ${kernel-} has no module dm-remap: no set can be opened"
+    hostonly='' instmods -c dm-remap
 }
 
 # called by dracut

@@ -194,7 +194,7 @@ def _debootstrap(target: Path):
 
 
 def _install(target: Path):
-    _checked(["cmake", "--install", paths.build(), "--prefix", "/usr"], env={**os.environ, "DESTDIR": str(target)})
+    _checked(["cmake", "--install", paths.build(), "--prefix", "/usr", "--strip"], env={**os.environ, "DESTDIR": str(target)})
 
 
 def _contents(folder: Path):
@@ -213,7 +213,8 @@ def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid):
     _copy_modules(kernel.modules, modules)
     if module:
         (modules / "updates").mkdir()
-        shutil.copy(module, modules / "updates/dm-remap.ko")
+        # as a distribution's modules are: without debug information
+        _checked(["strip", "--strip-debug", "-o", modules / "updates/dm-remap.ko", module])
     _checked(["depmod", "-b", tree, kernel.release])
     shutil.copy(agent, tree / "usr/sbin/vm-agent")
     for name, content in FILES.items():
