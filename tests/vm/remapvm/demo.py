@@ -23,7 +23,7 @@ LEAVE = b"\x1d"  # Ctrl-]
 INTRODUCTION = """
 A Debian 12 in a virtual machine (QEMU, no KVM needed) whose root disk cannot write hundreds of its sectors. dm-remap keeps it
 in service: what cannot be written goes to a second disk, the spare, and the system notices nothing, not even after a power cut.
-Takes three to five minutes; the numbers on the left are minutes and seconds."""
+Takes two to five minutes; the numbers on the left are minutes and seconds."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
