@@ -361,8 +361,7 @@ bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root
         return true;
     }
     const std::string type = udev_property(device, "ID_FS_TYPE", root);
-    return type == "mpath_member" || type == "linux_raid_member" || type == "isw_raid_member" ||
-           type == "ddf_raid_member";
+    return type == "mpath_member" || type == "drbd" || type.ends_with("_raid_member");
 }
 
 Identity identify(const BlockDevice& device, const MachineRoot& root) {
