@@ -580,6 +580,93 @@ TEST_CASE("damaged labels and filler are written again") {
     CHECK(check_set(set.spare, &set.main).exit_bits() == fsck::ok);
 }
 
+TEST_CASE("a place on the main that somebody overwrote does not stop a boot") {
+    SampleSet set = big_sample();
+
+    SECTION("a label") {
+        scribble(set.main, 0, 1, 0);
+    }
+    SECTION("filler") {
+        scribble(set.main, 3, 1, 0);
+    }
+    const auto damaged = set.main.content();
+    const CheckResult result = repair(set.spare, &set.main);
+    CHECK(ids(result).size() == 1);
+    CHECK(result.exit_bits(true) == fsck::ok);
+    CHECK(result.exit_bits() == fsck::uncorrected);
+    CHECK(set.main.content() == damaged);
+    CHECK(repair(set.spare, &set.main, true).exit_bits() == fsck::corrected);
+}
+
+TEST_CASE("many missing hidden blocks, or lost table blocks, in a row are one finding") {
+    SampleSet set = big_sample();
+
+    SECTION("hidden blocks") {
+        for (unsigned int slot = 2; slot < 5; slot++)
+            set.entries[slot] = {};
+        set.write_all();
+        const CheckResult result = check_set(set.spare, nullptr);
+        REQUIRE(ids(result) == Ids{"RMF-0312"});
+        CHECK(std::any_of(result.findings.begin(), result.findings.end(), [](const Finding& f) {
+            return f.found == "none, from here on for 3 blocks";
+        }));
+    }
+    SECTION("table blocks") {
+        for (unsigned int copy = 0; copy < 2; copy++)
+            scribble(set.spare, set.superblock.table_sector(1, copy), 16, 0);
+        const CheckResult result = check_set(set.spare, nullptr);
+        CHECK(ids(result) == Ids{"RMF-0205", "RMF-0205", "RMF-0205", "RMF-0205", "RMF-0206"});
+    }
+}
+
+/// What a hostile disk may claim with right checksums: the largest table, far beyond the device.
+Superblock greedy(const SampleSet& set) {
+    Superblock sb = set.superblock;
+    Segment& segment = sb.segments[0];
+
+    sb.spare_size = 1ULL << 40;
+    segment.nr_slots = REMAP_MAX_SLOTS;
+    segment.table_start[0] = 1ULL << 30;
+    segment.table_start[1] = 1ULL << 31;
+    segment.data_start = 1ULL << 32;
+    sb.table_length = segment.table_blocks();
+    sb.sb_sector[1] = 1ULL << 36;
+    sb.sb_sector[2] = 1ULL << 37;
+    sb.sb_sector[3] = 1ULL << 38;
+    sb.sb_sector[4] = (1ULL << 40) - REMAP_SB_SECTORS;
+    return sb;
+}
+
+TEST_CASE("a table that lies beyond the device is not loaded") {
+    SampleSet set = big_sample();
+    const Superblock sb = greedy(set);
+
+    for (const std::uint64_t sector : set.superblock.sb_sector)
+        scribble(set.spare, sector, 8, 0);
+    set.spare.write(0 + set.superblock.sb_sector[0], encode_superblock(sb, 0));
+    const CheckResult result = check_set(set.spare, nullptr);
+    REQUIRE(result.superblock);
+    CHECK(result.table.entries.empty());
+    const Ids found = ids(result);
+    CHECK(std::count(found.begin(), found.end(), "RMF-0401") == 1);
+    CHECK((result.exit_bits(true) & fsck::uncorrected) != 0);
+}
+
+TEST_CASE("more hidden blocks than the kernel takes are an impossible value") {
+    SampleSet set = big_sample();
+    Superblock sb = greedy(set);
+
+    sb.main_size = 1ULL << 30;
+    sb.label_sector = {0};
+    sb.deciding_sector = 0;
+    sb.hidden = {{0, 0x100000, 0}};
+    CHECK(decode_superblock(encode_superblock(sb, 0), sb.sb_sector[0]).valid());
+    sb.hidden = {{0, 0x100001, 0}};
+    const auto decoded = decode_superblock(encode_superblock(sb, 0), sb.sb_sector[0]);
+    CHECK(decoded.verdict == Verdict::implausible);
+    CHECK(decoded.problem.field == "hidden blocks");
+}
+
 TEST_CASE("exposed blocks are known and no damage") {
     SampleSet set = big_sample();
 

@@ -19,9 +19,11 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "libremap/assemble.hpp"
 #include "libremap/block_io.hpp"
 #include "libremap/error.hpp"
 #include "libremap/fsck.hpp"
+#include "libremap/report.hpp"
 #include "sample_set.hpp"
 
 using namespace remap;
@@ -335,6 +337,62 @@ TEST_CASE("preen writes only if there is damage and says what it did") {
     CHECK_FALSE(messages.empty());
     CHECK(folder.get("spare") == SampleSet().spare.content());
     CHECK(preen(folder.file("missing"), std::nullopt, note) == fsck::operational);
+}
+
+TEST_CASE("what is checked for reading only is not written, and only errors count") {
+    const Folder folder;
+    SampleSet set;
+    std::vector<std::string> messages;
+    const auto note = [&messages](const std::string& text) { messages.push_back(text); };
+    const std::string main = folder.put("main", set.main.content());
+
+    flip(set.spare, set.superblock.sb_sector[1], 5000);
+    const std::string spare = folder.put("spare", set.spare.content());
+    CHECK(inspect(spare, main, note) == fsck::ok);
+    CHECK(messages.size() == 1);
+    CHECK(folder.get("spare") == set.spare.content());
+
+    set.entries[2] = {};
+    set.write_all();
+    folder.put("spare", set.spare.content());
+    CHECK(inspect(spare, main, note) == fsck::uncorrected);
+    CHECK(folder.get("spare") == set.spare.content());
+    CHECK(folder.get("main") == set.main.content());
+    CHECK(inspect(folder.file("missing"), main, note) == fsck::operational);
+}
+
+TEST_CASE("of several spares that claim a set the main's label decides") {
+    const Uuid uuid = Uuid::random();
+    const auto seen = [&uuid](std::uint8_t role, const Uuid& member, const Uuid& partner) {
+        SeenMember result;
+        result.info.role = role;
+        result.info.set = uuid;
+        result.info.member = member;
+        result.info.partner = partner;
+        result.info.nonce = 7;
+        return result;
+    };
+    const Uuid ours = Uuid::random();
+    const Uuid main_uuid = Uuid::random();
+    const SeenMember main = seen(REMAP_ROLE_MAIN, main_uuid, ours);
+    const SeenMember spare = seen(REMAP_ROLE_SPARE, ours, main_uuid);
+    const SeenMember stranger = seen(REMAP_ROLE_SPARE, Uuid::random(), main_uuid);
+
+    CHECK_FALSE(choose_spare({main}, uuid));
+    CHECK(choose_spare({spare}, uuid) == ours);
+    CHECK(choose_spare({stranger, spare, main}, uuid) == ours);
+    CHECK(choose_spare({main, spare, stranger}, uuid) == ours);
+    CHECK_THROWS_AS(choose_spare({stranger, spare}, uuid), Error);
+    SeenMember earlier = main;
+    earlier.info.nonce = 6;
+    CHECK_THROWS_AS(choose_spare({stranger, spare, earlier}, uuid), Error);
+}
+
+TEST_CASE("text from a disk cannot drive a terminal") {
+    CHECK(printable("\x1b]0;x\a\x9b"
+                    "2J\xc2\x9b"
+                    "A\r\n") == "?]0;x??2J?A??");
+    CHECK(printable("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
 }
 
 TEST_CASE("interactive: only what was answered with yes is repaired") {

@@ -111,8 +111,10 @@ void verify_pair(const Pair& pair, const Superblock& superblock) {
     require_pair(*io, pair.spare.path, superblock, identify(pair.main));
 }
 
-void check_and_repair(const Pair& pair, const Message& message) {
-    const int bits = preen(pair.spare.path, pair.main.path, message);
+/// For reading only nothing may be written, to neither member, so nothing is repaired.
+void check_before_open(const Pair& pair, bool read_only, const Message& message) {
+    const int bits = read_only ? inspect(pair.spare.path, pair.main.path, message)
+                               : preen(pair.spare.path, pair.main.path, message);
     if ((bits & ~fsck::corrected) != 0) {
         throw Error(
             (bits & fsck::operational) != 0 ? Exit::operational : Exit::unrecognised,
@@ -149,7 +151,7 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
     require_unused(pair.spare.path);
     require_unused(pair.main.path);
     if (options.fsck) {
-        check_and_repair(pair, message);
+        check_before_open(pair, options.read_only, message);
     }
     const Superblock superblock = read_superblock(pair.spare.path, options.read_only);
     verify_pair(pair, superblock);
@@ -203,6 +205,12 @@ class Assembly {
                 message_(cat(entry.name, ": ", error.what()));
             }
             return Outcome::failed;
+        } catch (const std::exception& error) {
+            // What is on this set's disks must not keep the others from opening.
+            if (last) {
+                message_(cat(entry.name, ": ", error.what()));
+            }
+            return Outcome::failed;
         }
     }
 
@@ -215,15 +223,16 @@ class Assembly {
 
     std::optional<BlockDevice> find_spare(const RemaptabEntry& entry,
                                           const std::vector<SeenMember>& seen) {
-        std::vector<SeenMember> spares;
-        std::copy_if(seen.begin(), seen.end(), std::back_inserter(spares),
-                     [&](const SeenMember& member) {
-                         return member.info.role == REMAP_ROLE_SPARE &&
-                                member.info.set == entry.set && !member.info.newer;
-                     });
-        if (spares.empty()) {
+        const auto wanted = choose_spare(seen, entry.set);
+        if (!wanted) {
             return std::nullopt;
         }
+        std::vector<SeenMember> spares;
+        std::copy_if(
+            seen.begin(), seen.end(), std::back_inserter(spares), [&](const SeenMember& member) {
+                return member.info.role == REMAP_ROLE_SPARE && member.info.set == entry.set &&
+                       !member.info.newer && member.info.member == *wanted;
+            });
         // Each candidate records the identity that it should have.
         const auto io = open_block_io(spares.front().device.path, Mode::read_only);
         const Superblock superblock = load_superblock(*io);
@@ -337,6 +346,41 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
                     role_name(member.role), " ", member.uuid, ", and ",
                     same.empty() ? "none" : "more than one", " has the recorded hardware (",
                     recorded.describe(), "); disconnect the copies, or name one with --main"));
+}
+
+std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set) {
+    const auto in_set = [&set](const SeenMember& member, std::uint8_t role) {
+        return member.info.role == role && member.info.set == set && !member.info.newer;
+    };
+    const auto has_main = [&](const SeenMember& spare) {
+        return std::any_of(seen.begin(), seen.end(), [&](const SeenMember& main) {
+            return in_set(main, REMAP_ROLE_MAIN) && main.info.partner == spare.info.member &&
+                   main.info.member == spare.info.partner && main.info.nonce == spare.info.nonce;
+        });
+    };
+    std::vector<SeenMember> spares;
+    std::copy_if(seen.begin(), seen.end(), std::back_inserter(spares),
+                 [&](const SeenMember& member) { return in_set(member, REMAP_ROLE_SPARE); });
+    if (spares.empty()) {
+        return std::nullopt;
+    }
+    const auto one_member = [](const std::vector<SeenMember>& members) {
+        return std::all_of(members.begin(), members.end(), [&](const SeenMember& other) {
+            return other.info.member == members.front().info.member;
+        });
+    };
+    if (one_member(spares)) {
+        return spares.front().info.member;
+    }
+    std::vector<SeenMember> named;
+    std::copy_if(spares.begin(), spares.end(), std::back_inserter(named), has_main);
+    if (!named.empty() && one_member(named)) {
+        return named.front().info.member;
+    }
+    throw Error(Exit::unrecognised,
+                cat("set ", set, ": ", device_names(spares), " are different spares of it, and ",
+                    named.empty() ? "none" : "more than one",
+                    " has its main here; disconnect what does not belong to the set"));
 }
 
 BlockDevice find_main(const std::string& spare, const Superblock& superblock,

@@ -36,6 +36,11 @@ std::vector<SeenMember> scan_members(const MachineRoot& root = {});
 std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, const Member& member,
                                          const Uuid& set, const MachineRoot& root = {});
 
+/// The member UUID of the set's spare. If spares with several UUIDs claim to be of this set, it is
+/// the one that the label of a main that is there names as its partner. Nothing if there is no
+/// spare. Throws Error (unrecognised) when it cannot be decided.
+std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set);
+
 /// The main of the set whose spare is `spare`, found by its label. Throws Error (unrecognised) if
 /// there is none, or more than one and none with the recorded hardware.
 BlockDevice find_main(const std::string& spare, const Superblock& superblock,

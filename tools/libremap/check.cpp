@@ -50,6 +50,18 @@ const char* id_for(const std::array<CopyIds, size>& ids, Verdict verdict) {
     return nullptr;
 }
 
+/// What a finding adds that stands for `count` of a kind in a row, the first of which it names.
+std::string run_text(std::uint64_t count) {
+    return count > 1 ? cat(", from here on for ", count, " blocks") : "";
+}
+
+/// Traces of a writer beside us. With a valid label elsewhere the kernel opens such a set, and the
+/// content of the place is in a slot.
+bool harms_no_data(const Finding& finding) {
+    return std::strcmp(finding.problem->id, "RMF-0508") == 0 ||
+           std::strcmp(finding.problem->id, "RMF-0510") == 0;
+}
+
 class Checker {
   public:
     Checker(BlockIo& spare, BlockIo* main, const Progress& progress)
@@ -70,6 +82,7 @@ class Checker {
     void check_table();
     void check_table_copies();
     void check_lost_blocks();
+    bool table_on_device() const;
     void check_dead_copies();
     void check_after_end();
     void check_entries();
@@ -260,13 +273,22 @@ void Checker::check_table_copies() {
 void Checker::check_lost_blocks() {
     const Table& table = result_.table;
 
-    for (const std::uint64_t index : table.lost) {
-        const bool conflict =
-            std::binary_search(table.conflicts.begin(), table.conflicts.end(), index);
+    const auto conflicting = [&table](std::uint64_t index) {
+        return std::binary_search(table.conflicts.begin(), table.conflicts.end(), index);
+    };
+    for (std::size_t i = 0; i < table.lost.size();) {
+        const std::uint64_t first = table.lost[i];
+        const bool conflict = conflicting(first);
+        std::uint64_t count = 0;
+        while (i < table.lost.size() && table.lost[i] == first + count &&
+               conflicting(table.lost[i]) == conflict) {
+            i++;
+            count++;
+        }
         Finding& finding = add(conflict ? "RMF-0207" : "RMF-0206", spare_, "table block");
-        finding.index = index;
+        finding.index = first;
         finding.expected = conflict ? "equal copies" : "a valid copy";
-        finding.found = conflict ? "different ones" : "none";
+        finding.found = cat(conflict ? "different ones" : "none", run_text(count));
     }
     for (const std::uint64_t index : table.miscounted)
         add("RMF-0211", spare_, "table block").index = index;
@@ -373,13 +395,14 @@ void Checker::check_hidden_entries() {
                 [entry.block() - extent.start] = true;
     }
     for (std::size_t e = 0; e < have.size(); e++) {
-        for (std::size_t i = 0; i < have[e].size(); i++) {
-            if (have[e][i])
-                continue;
+        auto at = std::find(have[e].begin(), have[e].end(), false);
+        while (at != have[e].end()) {
+            const auto end = std::find(at, have[e].end(), true);
             Finding& finding = add("RMF-0312", spare_, "main block");
-            finding.index = sb().hidden[e].start + i;
+            finding.index = sb().hidden[e].start + static_cast<std::uint64_t>(at - have[e].begin());
             finding.expected = "a slot";
-            finding.found = "none";
+            finding.found = cat("none", run_text(static_cast<std::uint64_t>(end - at)));
+            at = std::find(end, have[e].end(), false);
         }
     }
 }
@@ -398,7 +421,25 @@ void Checker::count_slots() {
     result_.slots_total = sb().segment().nr_slots - reserved;
 }
 
+/// Is there a live copy that lies on the device as a whole? What a superblock claims beyond the end
+/// of the device is not worth the memory that it would take to load it.
+bool Checker::table_on_device() const {
+    const std::uint64_t length = sb().table_length * REMAP_TABLE_BLOCK_SECTORS;
+
+    for (unsigned int copy = 0; copy < sb().segment().nr_copies; copy++) {
+        const std::uint64_t start = sb().segment().table_start[copy];
+        if ((sb().live_copies & (1U << copy)) != 0 && start <= spare_.size() &&
+            length <= spare_.size() - start)
+            return true;
+    }
+    return false;
+}
+
 void Checker::check_table() {
+    if (!table_on_device()) {  // check_set_state has reported the size
+        count_slots();
+        return;
+    }
     result_.table = load_table(spare_, sb(), progress_);
     check_table_copies();
     check_lost_blocks();
@@ -644,8 +685,9 @@ int CheckResult::exit_bits(bool preened) const {
         return fsck::operational;
     for (const Finding& finding : findings) {
         const Severity severity = finding.problem->severity;
-        const bool tolerable = preened && severity == Severity::warning &&
-                               (!finding.repairable || !finding.repair_error.empty());
+        const bool tolerable =
+            preened && severity == Severity::warning &&
+            (!finding.repairable || !finding.repair_error.empty() || harms_no_data(finding));
         if (finding.repaired)
             bits |= fsck::corrected;
         else if (severity != Severity::note && !tolerable)

@@ -114,8 +114,9 @@ struct CheckResult {
     /// Is there anything above a note?
     bool damaged() const;
     /// fsck(8) exit bits for what was found and done. With `preened`, a loss of redundancy that
-    /// could not be repaired (the sector cannot be written any more) does not count as uncorrected:
-    /// the set is safe to open, and a boot must not stop for it for ever.
+    /// could not be repaired (the sector cannot be written any more) does not count as uncorrected,
+    /// nor does a label or filler that somebody overwrote, which -p does not write again: the set
+    /// is safe to open, and a boot must not stop for it for ever.
     int exit_bits(bool preened = false) const;
 };
 
@@ -139,5 +140,11 @@ void apply_plan(CheckResult& result, BlockIo& spare, BlockIo* main, const Wanted
 /// trouble with the devices is a message and fsck::operational.
 int preen(const std::string& spare, const std::optional<std::string>& main,
           const std::function<void(const std::string&)>& message);
+
+/// What is done before a set is opened for reading only: as preen, but nothing is written, and only
+/// findings of severity error count. Returns fsck::ok, fsck::uncorrected or fsck::operational.
+/// Throws nothing.
+int inspect(const std::string& spare, const std::optional<std::string>& main,
+            const std::function<void(const std::string&)>& message);
 
 }  // namespace remap

@@ -269,7 +269,10 @@ std::optional<FieldProblem> check_hidden(const Superblock& sb) {
                            cat("block ", h.start, ", ", h.count, " long"));
         next = h.start + h.count;
     }
-    return check_range("hidden blocks", sb.hidden_blocks(), 0, sb.segment().nr_slots);
+    // The kernel's bound: more than this is not hidden by any adoption, and would only cost memory.
+    constexpr std::uint64_t most = 0x100000;
+    return check_range("hidden blocks", sb.hidden_blocks(), 0,
+                       std::min(most, sb.segment().nr_slots));
 }
 
 std::optional<FieldProblem> check_labels(const Superblock& sb) {

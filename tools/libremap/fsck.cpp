@@ -98,7 +98,7 @@ Wanted Run::wanted_of_mode(const CheckResult& result) {
     }
     for (const Finding& finding : result.findings) {
         if (finding.repairable &&
-            frontend_.ask(cat(describe(finding), "\n  ", finding.problem->fix, "?")))
+            frontend_.ask(cat(printable(describe(finding)), "\n  ", finding.problem->fix, "?")))
             answers->insert(key(finding));
     }
     return [answers](const Finding& f) { return answers->count(key(f)) > 0; };
@@ -116,11 +116,11 @@ void Run::repair(CheckResult& result, const Wanted& wanted) {
 
 void Run::report_text(const CheckResult& result) const {
     for (const Finding& finding : result.findings) {
-        frontend_.out << describe(finding) << "\n";
+        frontend_.out << printable(describe(finding)) << "\n";
         if (finding.repaired)
             frontend_.out << "  repaired: " << finding.problem->fix << "\n";
         else if (!finding.repair_error.empty())
-            frontend_.out << "  not repaired: " << finding.repair_error << "\n";
+            frontend_.out << "  not repaired: " << printable(finding.repair_error) << "\n";
     }
     summary(result);
 }
@@ -202,7 +202,7 @@ int Run::go() {
         if (result.refused.empty())
             repair(result, wanted_of_mode(result));
     } catch (const Error& error) {
-        frontend_.err << error.what() << "\n";
+        frontend_.err << printable(error.what()) << "\n";
         bits = fsck::operational;
     }
     if (bits == fsck::ok)
@@ -222,8 +222,12 @@ int run_fsck(const FsckOptions& options, FsckFrontend& frontend) {
     try {
         return Run(options, frontend).go();
     } catch (const Error& error) {
-        frontend.err << error.what() << "\n";
+        frontend.err << printable(error.what()) << "\n";
         return error.code() == Exit::usage ? fsck::usage : fsck::operational;
+    } catch (const std::exception& error) {
+        // Above all std::bad_alloc: what is on the disk must not end a program that has more to do.
+        frontend.err << options.spare << ": cannot be checked: " << error.what() << "\n";
+        return fsck::operational;
     }
 }
 
@@ -249,6 +253,28 @@ int preen(const std::string& spare, const std::optional<std::string>& main,
         pass_on(out);
     pass_on(err);
     return bits;
+}
+
+int inspect(const std::string& spare, const std::optional<std::string>& main,
+            const std::function<void(const std::string&)>& message) {
+    try {
+        const auto spare_io = open_block_io(spare, Mode::read_only);
+        const auto main_io = main ? open_block_io(*main, Mode::read_only) : nullptr;
+        const CheckResult result = check_set(*spare_io, main_io.get());
+        int bits = result.unknown ? fsck::operational : fsck::ok;
+
+        for (const Finding& finding : result.findings) {
+            if (finding.problem->severity == Severity::note)
+                continue;
+            message(printable(describe(finding)));
+            if (finding.problem->severity == Severity::error && !result.unknown)
+                bits = fsck::uncorrected;
+        }
+        return bits;
+    } catch (const std::exception& error) {
+        message(cat(spare, ": cannot be checked: ", error.what()));
+        return fsck::operational;
+    }
 }
 
 }  // namespace remap

@@ -37,7 +37,7 @@ struct FsckFrontend {
 
 /// Checks, repairs as the mode says, and reports. Devices are opened for writing only when a
 /// repair is about to be made; what is repaired was then found again under that lock. Returns
-/// fsck(8) exit bits. Throws nothing but std::bad_alloc.
+/// fsck(8) exit bits. Throws nothing.
 int run_fsck(const FsckOptions& options, FsckFrontend& frontend);
 
 }  // namespace remap

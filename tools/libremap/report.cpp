@@ -42,7 +42,8 @@ std::size_t utf8_length(const std::string& text, std::size_t at) {
     return 0;
 }
 
-/// Text without anything that could drive a terminal.
+}  // namespace
+
 std::string printable(const std::string& text) {
     std::string shown;
 
@@ -56,6 +57,8 @@ std::string printable(const std::string& text) {
     }
     return shown;
 }
+
+namespace {
 
 std::string date(std::uint64_t seconds) {
     std::array<char, 64> text{};

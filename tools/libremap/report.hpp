@@ -86,6 +86,10 @@ class TextEmitter : public Emitter {
     std::vector<Level> levels_;
 };
 
+/// `text` without anything that could drive a terminal: control characters, newline among them, and
+/// bytes that are not UTF-8 become "?".
+std::string printable(const std::string& text);
+
 /// `text` as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD.
 std::string json_string(const std::string& text);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -46,7 +47,10 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) ? static_cast<int>(remap::Exit::usage) : 0;
     } catch (const remap::Error& error) {
-        std::cerr << "remap-dump: " << error.what() << "\n";
+        std::cerr << "remap-dump: " << remap::printable(error.what()) << "\n";
         return error.exit_code();
+    } catch (const std::exception& error) {
+        std::cerr << "remap-dump: " << device << ": " << error.what() << "\n";
+        return static_cast<int>(remap::Exit::operational);
     }
 }

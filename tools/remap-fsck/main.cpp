@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
+#include <exception>
 #include <iostream>
 #include <string>
 
@@ -89,11 +91,18 @@ int main(int argc, char** argv) {
     CLI::App app("Check and repair the metadata of a dm-remap set.", "remap-fsck");
     Arguments arguments;
 
+    // Whoever reads the output or the progress may go; a repair is brought to its end.
+    std::signal(SIGPIPE, SIG_IGN);
     define(app, arguments);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) ? remap::fsck::usage : remap::fsck::ok;
     }
-    return run(arguments);
+    try {
+        return run(arguments);
+    } catch (const std::exception& error) {
+        std::cerr << "remap-fsck: " << remap::printable(error.what()) << "\n";
+        return remap::fsck::operational;
+    }
 }
