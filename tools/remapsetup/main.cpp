@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -177,6 +178,9 @@ int run(int argc, char** argv) {
 }  // namespace remapsetup
 
 int main(int argc, char** argv) {
+    // A reader that has gone is an error of the output, which is checked, and must not end an
+    // adoption.
+    std::signal(SIGPIPE, SIG_IGN);
     try {
         return remapsetup::run(argc, argv);
     } catch (const remap::Error& error) {

@@ -7,12 +7,25 @@
 #include <iostream>
 
 #include "libremap/error.hpp"
+#include "libremap/report.hpp"
 
 namespace remapsetup {
 namespace {
 
 constexpr std::chrono::milliseconds refresh{100};
 constexpr unsigned int bar_width = 30;
+
+/// Text that may quote what is on a disk (labels, serial numbers): nothing in it may drive the
+/// terminal. The ends of its lines stay.
+std::string printable_lines(const std::string& text) {
+    std::string shown;
+    for (std::size_t at = 0; at <= text.size();) {
+        const std::size_t end = std::min(text.find('\n', at), text.size());
+        shown += (at == 0 ? "" : "\n") + remap::printable(text.substr(at, end - at));
+        at = end + 1;
+    }
+    return shown;
+}
 
 }  // namespace
 
@@ -21,20 +34,21 @@ bool confirmed(const std::string& consequences, const std::string& question) {
         throw remap::Error(remap::Exit::usage,
                            consequences + "\nNot done: without a terminal this needs --yes");
     }
-    std::cerr << consequences << "\n" << question << " (type \"yes\") " << std::flush;
+    std::cerr << printable_lines(consequences) << "\n"
+              << printable_lines(question) << " (type \"yes\") " << std::flush;
     std::string answer;
     std::getline(std::cin, answer);
     return answer == "yes" || answer == "YES";
 }
 
 void message(const std::string& text) {
-    std::cerr << "remapsetup: " << text << "\n";
+    std::cerr << "remapsetup: " << printable_lines(text) << "\n";
 }
 
 Uninterrupted::Uninterrupted() {
     sigset_t signals;
     sigemptyset(&signals);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) {
         sigaddset(&signals, signal);
     }
     sigprocmask(SIG_BLOCK, &signals, &before_);
@@ -66,7 +80,8 @@ void TerminalObserver::progress(const std::string& what, std::uint64_t done, std
     last_ = now;
     const std::uint64_t filled = std::min(done, total) * bar_width / total;
     std::cerr << "\r[" << std::string(filled, '#') << std::string(bar_width - filled, ' ') << "] "
-              << std::min(done, total) * 100 / total << " % " << what << "\033[K" << std::flush;
+              << std::min(done, total) * 100 / total << " % " << remap::printable(what) << "\033[K"
+              << std::flush;
     shown_ = true;
 }
 
