@@ -86,7 +86,8 @@ TEST_CASE("remaptab: device names that device-mapper or a shell would trip over 
     for (const char* name : {"root", "a.b-c_d", "remap-1234abcd", "x+1"}) {
         CHECK(remap::valid_device_name(name));
     }
-    for (const char* name : {"", ".", "..", "a/b", "a b", "-x", "#x", "a\nb", "\xc3\xa4"}) {
+    for (const char* name :
+         {"", ".", "..", "control", "a/b", "a b", "-x", "#x", "a\nb", "\xc3\xa4"}) {
         CHECK_FALSE(remap::valid_device_name(name));
     }
     CHECK_FALSE(remap::valid_device_name(std::string(128, 'a')));

@@ -116,9 +116,10 @@ bool valid_device_name(std::string_view name) {
         return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                others.find(c) != std::string_view::npos;
     });
-    // A leading "-" would be taken for an option, a leading "#" for a comment.
+    // "control" is device-mapper's own node. A leading "-" would be taken for an option, a leading
+    // "#" for a comment.
     return plain && !name.empty() && name.size() <= max_device_name && name != "." &&
-           name != ".." && name[0] != '-' && name[0] != '#';
+           name != ".." && name != "control" && name[0] != '-' && name[0] != '#';
 }
 
 std::string default_device_name(const Uuid& set) {

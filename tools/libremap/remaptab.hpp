@@ -29,7 +29,7 @@ struct RemaptabEntry {
 };
 
 /// May a device-mapper device be called so? Letters, digits and "#+-.:=@_", not longer than 127
-/// bytes, and not "." or "..".
+/// bytes, and not ".", ".." or "control".
 bool valid_device_name(std::string_view name);
 
 /// The name of a set that nobody named: "remap-" and the first eight digits of its UUID.
