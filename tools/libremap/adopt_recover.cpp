@@ -52,22 +52,52 @@ PlaceCounts count_places(MainBlocks& main, const Superblock& superblock) {
     return counts;
 }
 
-/// Do most of the hidden places still hold what was copied from them?
-bool content_matches(MainBlocks& main, BlockIo& spare, const Superblock& superblock) {
-    std::uint64_t same = 0;
-    std::uint64_t all = 0;
+/// What the main holds, held against what was copied from it.
+struct Comparison {
+    std::uint64_t filled = 0;       ///< slots that hold anything but zeroes
+    std::uint64_t filled_same = 0;  ///< of these, those whose block is the same
+    bool all_same = true;           ///< every hidden block was compared, and is the same
+    bool deciding_differs = true;   ///< the deciding block can be read and is not as copied
+};
+
+Comparison compare_content(MainBlocks& main, BlockIo& spare, const Superblock& superblock) {
+    Comparison result;
+    const std::uint64_t deciding = deciding_block(superblock);
+    std::set<std::uint64_t> hidden = hidden_blocks_of(superblock);
     std::vector<std::uint8_t> there(main.bytes());
     std::vector<std::uint8_t> copy(main.bytes());
     for (const auto& [block, mapping] : mappings_by_block(spare, superblock)) {
         if (mapping.undecidable || mapping.entry.state() != REMAP_ENTRY_MAPPED ||
-            main.try_read(block, there) != 0 ||
             spare.try_read(superblock.slot_sector(mapping.slot), copy) != 0) {
             continue;
         }
-        ++all;
-        same += there == copy ? 1 : 0;
+        const bool readable = main.try_read(block, there) == 0;
+        const bool same = readable && there == copy;
+        if (block == deciding) {
+            result.deciding_differs = readable && !same;
+        }
+        hidden.erase(block);
+        result.all_same = result.all_same && same;
+        // Zeroes are on every blank disk: they tell nothing.
+        if (readable && std::any_of(copy.begin(), copy.end(), [](auto b) { return b != 0; })) {
+            ++result.filled;
+            result.filled_same += same ? 1 : 0;
+        }
     }
-    return all > 0 && 2 * same >= all;
+    result.all_same = result.all_same && hidden.empty();
+    return result;
+}
+
+/// Does `main` hold what was copied from the main, as far as that tells one device from another?
+bool content_matches(MainBlocks& main, BlockIo& spare, const Superblock& superblock) {
+    const Comparison content = compare_content(main, spare, superblock);
+    if (content.filled == 0) {
+        // The main was empty. All that it can be known by is its size; and nothing is lost with
+        // the spare, for what lies there are zeroes.
+        return content.all_same && main.io().size() == superblock.main_size;
+    }
+    // Nine of ten: some may have been written to since.
+    return !content.deciding_differs && 10 * content.filled_same >= 9 * content.filled;
 }
 
 /// Throws unless `main` is plausibly the main of the set: wiping the superblocks because some
@@ -99,7 +129,9 @@ void require_this_main(MainBlocks& main, BlockIo& spare, const Superblock& super
     if (match == Identity::Match::unknown && !content_matches(main, spare, superblock)) {
         throw Error(Exit::unrecognised,
                     cat(name, ": carries no label of set ", superblock.head.set_uuid,
-                        ", and holds other data than was copied from the main"));
+                        ", and holds other data than was copied from the main to ", spare.name(),
+                        "; nothing was changed. If this is the main all the same, and in use "
+                        "without dm-remap, the spare can be wiped with wipefs"));
     }
 }
 
