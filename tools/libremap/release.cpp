@@ -169,11 +169,32 @@ class Release {
         }
     }
 
+    /// Makes the set complete again. Never decided by what the main holds, as recovery does: what
+    /// failed may be the deciding block, and the spare has the only copy of it.
+    void restore_set() {
+        if (superblock_.is_bare()) {
+            superblock_.head.state = REMAP_STATE_COMPLETE;
+            superblock_ = next_superblock(spare_, superblock_);
+            write_superblock(spare_, superblock_);
+            return;
+        }
+        Observer quiet;
+        finish_adoption(blocks_.io(), spare_, superblock_, quiet);
+    }
+
     [[noreturn]] void give_up(const std::string& why, const std::set<std::uint64_t>& blocks) {
-        const RecoveryResult ended = adopt_recover(blocks_.io(), spare_);
+        const std::string text = cat(why, list_of(blocks), " (in blocks of ",
+                                     superblock_.block_size(), " bytes). Not released: ");
+        try {
+            restore_set();
+        } catch (const Error& error) {
+            throw Error(Exit::operational,
+                        cat(text, "set ", superblock_.head.set_uuid,
+                            " could not be made complete again either, its data is still on ",
+                            spare_.name(), ": ", error.what()));
+        }
         throw Error(Exit::operational,
-                    cat(why, list_of(blocks), " (in blocks of ", superblock_.block_size(),
-                        " bytes). Not released: ", ended.text));
+                    cat(text, "set ", superblock_.head.set_uuid, " is complete"));
     }
 
     MainBlocks blocks_;
