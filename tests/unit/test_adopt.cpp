@@ -2,6 +2,7 @@
 //
 // Adoption, release and recovery on devices that fail, and on the wrong ones.
 #include <algorithm>
+#include <cerrno>
 
 #include "catch.hpp"
 #include "libremap/error.hpp"
@@ -172,6 +173,66 @@ TEST_CASE("A rescue file that cannot be written stops adoption before anything i
     CHECK(d.spare.content() == spare);
 }
 
+TEST_CASE("Adoption tells whether a set may exist, even if the spare is dead", "[adopt]") {
+    /// Dies with the deciding write on its partner.
+    struct Mortal : remap::StackedIo {
+        using StackedIo::StackedIo;
+        int try_read(std::uint64_t sector, remap::Bytes to) override {
+            return dead ? EIO : StackedIo::try_read(sector, to);
+        }
+        int try_write(std::uint64_t sector, remap::ConstBytes from) override {
+            return dead ? EIO : StackedIo::try_write(sector, from);
+        }
+        bool dead = false;
+    };
+    struct Main : remap::StackedIo {
+        Main(remap::BlockIo& below, Mortal& spare, bool refuses)
+            : StackedIo(below), spare_(spare), refuses_(refuses) {}
+        int try_write(std::uint64_t sector, remap::ConstBytes from) override {
+            if (sector != 2 || from.size() != 512) {
+                return StackedIo::try_write(sector, from);
+            }
+            if (refuses_) {
+                return EIO;
+            }
+            spare_.dead = true;
+            return StackedIo::try_write(sector, from);
+        }
+        Mortal& spare_;
+        bool refuses_;
+    };
+    for (const bool refuses : {false, true}) {
+        Devices d;
+        Mortal spare(d.spare);
+        Main main(d.main, spare, refuses);
+        remap::Observer quiet;
+        const auto plan =
+            remap::plan_adoption(main, spare, fixture::request_for(fixture::ext_payload(), 512));
+        bool may_have_decided = !refuses;
+        CHECK_THROWS_AS(
+            remap::adopt(
+                main, spare, plan, [](const auto&, const auto&) {}, quiet, &may_have_decided),
+            remap::Error);
+        CHECK(may_have_decided == !refuses);
+        CHECK((d.main.content() == d.original) == refuses);
+    }
+}
+
+TEST_CASE("The rescue file is written before anything else is", "[adopt]") {
+    Devices d;
+    remap::RecordingIo main(d.main);
+    remap::RecordingIo spare(d.spare);
+    remap::Observer quiet;
+    const auto plan =
+        remap::plan_adoption(main, spare, fixture::request_for(fixture::ext_payload(), 512));
+    std::size_t writes = 99;
+    remap::adopt(
+        main, spare, plan,
+        [&](const auto&, const auto&) { writes = main.writes() + spare.writes(); }, quiet);
+    CHECK(writes == 0);
+    CHECK(main.writes() > 0);
+}
+
 TEST_CASE("A spare that is too small is refused with the size that is needed", "[adopt]") {
     remap::MemoryIo main("main", fixture::random_image(fourth_mib_sectors, 1), 4096);
     // 280 KiB of hidden 4 KiB blocks fit 1 MiB; with 2048 sectors less 8 the format refuses.
@@ -216,14 +277,88 @@ TEST_CASE("Recovery refuses a device that is not plausibly the main", "[adopt]")
         CHECK(contains(error, "carries the label of another set"));
         CHECK(spare.content() == cut.spare);
     }
+    SECTION("all like the main but the deciding sector") {
+        remap::MemoryIo other("other", cut.main);
+        other.content()[1024 + 44] ^= 0xff;
+        CHECK(contains(error_of([&] { remap::adopt_recover(other, spare); }),
+                       "holds other data than was copied from the main to spare"));
+        CHECK(spare.content() == cut.spare);
+    }
     SECTION("the right one, used directly in the meantime") {
         remap::MemoryIo main("main", cut.main);
-        main.content()[1024 + 44] ^= 0xff;  // as a mount would
+        main.content()[100 * 512 + 44] ^= 0xff;  // as a mount would
         const Image used = main.content();
         CHECK(remap::adopt_recover(main, spare).outcome == remap::Recovery::rolled_back);
         CHECK(main.content() == used);
         CHECK_FALSE(remap::scan_superblocks(spare).winner);
     }
+}
+
+TEST_CASE("A blank device is not taken for a main that is nearly all zeroes", "[adopt]") {
+    // What is adopted: zeroes, but for a few blocks with something in them.
+    Image sparse(fixture::main_sectors * 512);
+    for (const std::size_t block : {2U, 3U, 4U, 40U, 2000U}) {
+        sparse[block * 512 + 56] = 0x53;
+    }
+    const Pair before{sparse, fixture::random_image(fixture::spare_sectors, 4), 512};
+    for (const bool decided : {false, true}) {
+        Pair cut = before;
+        for (const auto& event : fixture::record(
+                 before, [](remap::BlockIo&main, remap::BlockIo&spare) { adopt(main, spare); })) {
+            const bool decides =
+                !event.flush && event.on_main && event.sector == 2 && event.data.size() == 512;
+            if (decides && !decided) {
+                break;
+            }
+            if (!event.flush) {
+                fixture::apply(cut, event, event.data.size());
+            }
+            if (decides) {
+                break;
+            }
+        }
+        REQUIRE(fixture::has_set(cut));
+        remap::MemoryIo spare("spare", cut.spare);
+        remap::MemoryIo blank("blank", fixture::main_sectors);
+        remap::MemoryIo larger("larger", fixture::main_sectors + 64);
+        for (remap::MemoryIo* wrong : {&blank, &larger}) {
+            CHECK(contains(error_of([&] { remap::adopt_recover(*wrong, spare); }),
+                           "carries no label of set"));
+            CHECK(spare.content() == cut.spare);
+        }
+        remap::MemoryIo main("main", cut.main);
+        CHECK(remap::adopt_recover(main, spare).outcome ==
+              (decided ? remap::Recovery::finished : remap::Recovery::rolled_back));
+    }
+}
+
+TEST_CASE("A deciding block that a release writes back wrongly costs nothing", "[adopt]") {
+    /// Stores one byte of the first write to sector 2 wrongly.
+    class Liar : public remap::StackedIo {
+      public:
+        using StackedIo::StackedIo;
+        int try_write(std::uint64_t sector, remap::ConstBytes from) override {
+            std::vector<std::uint8_t> bytes(from.begin(), from.end());
+            if (sector == 2 && !lied_) {
+                bytes[7] ^= 1;
+                lied_ = true;
+            }
+            return StackedIo::try_write(sector, bytes);
+        }
+
+      private:
+        bool lied_ = false;
+    };
+    Devices d;
+    adopt(d.main, d.spare);
+    Liar liar(d.main);
+    remap::Observer quiet;
+    const std::string error = error_of([&] { remap::release_set(liar, d.spare, false, quiet); });
+    CHECK(contains(error, "main: these blocks cannot be written back: 2"));
+    CHECK(contains(error, "is complete"));
+    REQUIRE(fixture::has_set(d.pair()));
+    CHECK(fixture::composed_view(d.pair()) == d.original);
+    CHECK(fixture::all_hidden(d.pair()));
 }
 
 TEST_CASE("An unreadable deciding sector means after: recovery rolls forward", "[adopt]") {

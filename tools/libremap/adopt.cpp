@@ -225,14 +225,18 @@ AdoptResult format_bare(BlockIo& spare, const AdoptPlan& plan) {
 }  // namespace
 
 AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const RescueWriter& rescue,
-                  Observer& observer) {
+                  Observer& observer, bool* may_have_decided) {
+    bool ignored = false;
+    bool& decided = may_have_decided != nullptr ? *may_have_decided : ignored;
+    decided = false;
     if (plan.superblock.is_bare()) {
         return format_bare(spare, plan);
     }
     MainBlocks blocks(main, plan.superblock.block_sectors());
     const HiddenContent content = read_hidden(blocks, plan.superblock);
-    test_places(blocks, plan, content, observer);
+    // Before the test, which writes to the main already, if only what is there.
     rescue(plan.superblock, content);
+    test_places(blocks, plan, content, observer);
 
     wipe_ranges(spare, plan.wipe);
     wipe_superblocks(spare);
@@ -246,13 +250,14 @@ AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const Re
     const auto table = padded_table(result.superblock, slots.entries());
     write_table(spare, result.superblock, result.superblock.head.generation, table);
     result.superblock = next_superblock(spare, result.superblock);
+    decided = true;
     write_superblock(spare, result.superblock);
 
     // From here on the set exists: the first write of finish_adoption decides.
     try {
         result.exposed = finish_adoption(main, spare, result.superblock, observer);
     } catch (const NotDecided&) {
-        adopt_recover(main, spare);
+        decided = adopt_recover(main, spare).outcome != Recovery::rolled_back;
         throw;
     }
     return result;

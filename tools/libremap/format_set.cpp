@@ -308,6 +308,7 @@ void FormatJob::look_again(FormatResult& result) {
 
 FormatResult FormatJob::run(Observer& observer) {
     bool rescue_written = false;
+    bool may_have_decided = false;
     const auto rescue = [&](const Superblock& superblock, const HiddenContent& content) {
         if (!rescue_file_.empty()) {
             write_rescue_file(rescue_file_, superblock, content);
@@ -316,10 +317,11 @@ FormatResult FormatJob::run(Observer& observer) {
     };
     FormatResult result;
     try {
-        result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
+        result.adopted = adopt(*main_, *spare_, plan_, rescue, observer, &may_have_decided);
     } catch (...) {
-        // Without a superblock nothing on the main has changed: there is nothing to rescue.
-        if (rescue_written && !scan_superblocks(*spare_).winner) {
+        // Where no set can have come to be, nothing on the main has changed: there is nothing to
+        // rescue. Otherwise the file may be the only copy, if it is the spare that has died.
+        if (rescue_written && !may_have_decided) {
             std::error_code ignored;
             fs::remove(rescue_file_, ignored);
         }
