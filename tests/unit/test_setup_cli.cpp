@@ -171,7 +171,7 @@ TEST_CASE("A spare that holds something is refused by name, unless --force", "[c
     CHECK(fixture::composed_view(images.pair()));
 }
 
-TEST_CASE("Members of a set are not taken for another one, unless --force", "[cli]") {
+TEST_CASE("Members of a set are not taken for another one", "[cli]") {
     const Images first;
     const Images second;
     REQUIRE(first.format({"--label", "one"}).code == 0);
@@ -186,12 +186,27 @@ TEST_CASE("Members of a set are not taken for another one, unless --force", "[cl
     CHECK(adopted.code == 16);
     CHECK(contains(adopted.err, "the main of set"));
 
-    // By force: the labels of the old set are payload like any other.
+    // Not even by force: the labels are no payload.
     const std::string before = scratch::slurp(first.main);
-    REQUIRE(setup({"format", "--yes", "--force", "--rescue-file", rescue, first.main, second.spare})
-                .code == 0);
-    REQUIRE(setup({"release", "--yes", "--main", first.main, second.spare}).code == 0);
-    CHECK(scratch::slurp(first.main) == before);
+    for (const std::string& spare : {first.spare, second.spare}) {
+        const std::string spare_before = scratch::slurp(spare);
+        const auto forced =
+            setup({"format", "--yes", "--force", "--rescue-file", rescue, first.main, spare});
+        CHECK(forced.code == 16);
+        CHECK(contains(forced.err, "release it first"));
+        CHECK(scratch::slurp(first.main) == before);
+        CHECK(scratch::slurp(spare) == spare_before);
+    }
+
+    // The copies between the ends are enough to be known by.
+    std::string damaged = scratch::slurp(first.spare);
+    std::fill_n(damaged.begin(), 8192, '\0');
+    std::fill_n(damaged.end() - 8192, 8192, '\0');
+    scratch::spill(first.spare, damaged);
+    const auto half = setup({"format", "--yes", "--rescue-file", rescue, second.main, first.spare});
+    CHECK(half.code == 16);
+    CHECK(contains(half.err, "is the spare of set"));
+    CHECK(scratch::slurp(first.spare) == damaged);
 }
 
 TEST_CASE("Payloads that cannot be adopted are refused by name, with both devices untouched",

@@ -158,18 +158,56 @@ void FormatJob::inspect_spare() {
     if (spare_member_ && !options_.force) {
         refuse_without_force(options_.spare, cat("is ", member_text(*spare_member_)));
     }
+    // Copies between the ends count as well, even if those at the ends are damaged.
+    const SuperblockScan scan = scan_superblocks(*spare_);
+    spare_superblock_ = scan.winner ? scan.winner : scan.majority;
+    if (!options_.force &&
+        (spare_superblock_ || scan.conflict || scan.ambiguous || scan.newer_version)) {
+        refuse_without_force(options_.spare,
+                             spare_superblock_
+                                 ? cat("is the spare of set ", spare_superblock_->head.set_uuid,
+                                       ", some of whose superblocks are damaged")
+                                 : cat("holds superblocks of a set: ", explain(scan)));
+    }
     spare_signatures_ = signatures_on(*spare_);
     if (!spare_signatures_.empty() && !options_.force) {
         refuse_without_force(options_.spare, cat("holds ", describe(spare_signatures_)));
     }
 }
 
+bool FormatJob::shows_labels_of_spare() {
+    if (!spare_superblock_) {
+        return false;
+    }
+    MainBlocks blocks(*main_, spare_superblock_->block_sectors());
+    for (const std::uint64_t block : hidden_blocks_of(*spare_superblock_)) {
+        if (blocks.sector(block) + spare_superblock_->block_sectors() <= main_->size() &&
+            look_at_place(blocks, *spare_superblock_, block) == Place::ours) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void FormatJob::inspect_main() {
     main_member_ = probe_member(*main_);
-    if (main_member_ && !options_.force) {
+    const bool same_set =
+        main_member_ &&
+        ((spare_member_ && spare_member_->set == main_member_->set) ||
+         (spare_superblock_ && spare_superblock_->head.set_uuid == main_member_->set));
+    const bool labelled = main_member_ && main_member_->role == REMAP_ROLE_MAIN;
+    // Adopting labels as if they were the payload would cost what they hide.
+    if (same_set || labelled || shows_labels_of_spare()) {
         throw Error(Exit::usage,
-                    cat(options_.main, ": is ", member_text(*main_member_),
-                        "; release it first, or adopt it with --force as it is, label and all"));
+                    cat(options_.main, ": is ",
+                        main_member_ ? member_text(*main_member_)
+                                     : cat("the main of the set on ", options_.spare),
+                        "; release it first, or, if its data is not wanted, wipe it deliberately "
+                        "with wipefs or dd; --force does not override this"));
+    }
+    if (main_member_ && !options_.force) {
+        throw Error(Exit::usage, cat(options_.main, ": is ", member_text(*main_member_),
+                                     "; --force adopts it as it is"));
     }
     if (!options_.bare) {
         request_.payload = recognise_payload(*main_, request_.block_size, options_.force);
@@ -255,7 +293,9 @@ std::string FormatJob::consequences() const {
     }
     const std::uint64_t kib =
         plan_.superblock.hidden_blocks() * plan_.superblock.block_size() / 1024;
-    return cat(text, ".\n", options_.main, ": holds ", request_.payload.description, "; ", kib,
+    const std::string member = main_member_ ? cat("is ", member_text(*main_member_), "; ") : "";
+    return cat(text, ".\n", options_.main, ": ", member, "holds ", request_.payload.description,
+               "; ", kib,
                " KiB of it move to the spare. From then on it can only be used through the remap "
                "device, with the spare present.");
 }

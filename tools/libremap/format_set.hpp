@@ -53,6 +53,7 @@ class FormatJob {
     void choose_block_size();
     void inspect_spare();
     void inspect_main();
+    bool shows_labels_of_spare();
     void plan();
     void plan_rescue_file();
     void plan_remaptab();
@@ -66,6 +67,7 @@ class FormatJob {
     AdoptPlan plan_;
     std::vector<Signature> spare_signatures_;
     std::optional<MemberInfo> spare_member_;
+    std::optional<Superblock> spare_superblock_;  ///< of the set that the spare is in now
     std::optional<MemberInfo> main_member_;
     std::string rescue_file_;
     std::string remaptab_;  ///< empty: none
