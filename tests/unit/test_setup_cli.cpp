@@ -155,6 +155,14 @@ TEST_CASE("Without --yes and without a terminal nothing is displaced", "[cli]") 
     CHECK(scratch::slurp(images.main) == adopted);
 }
 
+TEST_CASE("A label with control characters is refused", "[cli]") {
+    const Images images;
+    for (const char* label : {"a\x7f", "a\xc2\x9b", "a\n"}) {
+        CHECK(images.format({"--label", label}).code == 16);
+    }
+    CHECK(images.format({"--label", "gr\xc3\xbc\xc3\x9f"}).code == 0);
+}
+
 TEST_CASE("A spare that holds something is refused by name, unless --force", "[cli]") {
     const Images images;
     REQUIRE(scratch::run({"mkfs.ext2", "-q", "-F", "-L", "precious", images.spare}).code == 0);

@@ -70,13 +70,17 @@ bool valid_utf8(const std::string& text) {
                                  : (c & 0xf0) == 0xe0 ? 2
                                  : (c & 0xf8) == 0xf0 ? 3
                                                       : text.size();
-        if (more >= text.size() - i || c < ' ') {
+        if (more >= text.size() - i || c < ' ' || c == 0x7f) {
             return false;
         }
         for (std::size_t k = 1; k <= more; ++k) {
             if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) {
                 return false;
             }
+        }
+        // U+0080 to U+009F are control characters as well.
+        if (c == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+            return false;
         }
         i += more + 1;
     }
@@ -254,6 +258,12 @@ void FormatJob::plan_rescue_file() {
                             " itself and would be lost with it; name another with --rescue-file"));
         }
     }
+}
+
+void FormatJob::make_rescue_folder() const {
+    if (rescue_file_.empty()) {
+        return;
+    }
     std::error_code error;
     if (!options_.rescue_file && main_->is_block_device() &&
         (fs::create_directories(rescue_folder, error), error)) {
@@ -347,6 +357,7 @@ void FormatJob::look_again(FormatResult& result) {
 }
 
 FormatResult FormatJob::run(Observer& observer) {
+    make_rescue_folder();
     bool rescue_written = false;
     bool may_have_decided = false;
     const auto rescue = [&](const Superblock& superblock, const HiddenContent& content) {

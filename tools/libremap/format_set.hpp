@@ -56,6 +56,7 @@ class FormatJob {
     bool shows_labels_of_spare();
     void plan();
     void plan_rescue_file();
+    void make_rescue_folder() const;
     void plan_remaptab();
     void add_to_remaptab(FormatResult& result);
     void look_again(FormatResult& result);
