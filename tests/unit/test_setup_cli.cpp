@@ -268,7 +268,7 @@ TEST_CASE("Data that is not recognised is adopted by force only, and comes back"
     CHECK(scratch::slurp(images.main) == data);
 }
 
-TEST_CASE("A rescue file is never overwritten and never left behind by a refusal", "[cli]") {
+TEST_CASE("A rescue file is never overwritten", "[cli]") {
     const Images images;
     scratch::spill(images.folder.file("rescue"), "mine");
     const auto refused = images.format();

@@ -225,10 +225,7 @@ AdoptResult format_bare(BlockIo& spare, const AdoptPlan& plan) {
 }  // namespace
 
 AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const RescueWriter& rescue,
-                  Observer& observer, bool* may_have_decided) {
-    bool ignored = false;
-    bool& decided = may_have_decided != nullptr ? *may_have_decided : ignored;
-    decided = false;
+                  Observer& observer) {
     if (plan.superblock.is_bare()) {
         return format_bare(spare, plan);
     }
@@ -250,14 +247,13 @@ AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const Re
     const auto table = padded_table(result.superblock, slots.entries());
     write_table(spare, result.superblock, result.superblock.head.generation, table);
     result.superblock = next_superblock(spare, result.superblock);
-    decided = true;
     write_superblock(spare, result.superblock);
 
     // From here on the set exists: the first write of finish_adoption decides.
     try {
         result.exposed = finish_adoption(main, spare, result.superblock, observer);
     } catch (const NotDecided&) {
-        decided = adopt_recover(main, spare).outcome != Recovery::rolled_back;
+        adopt_recover(main, spare);
         throw;
     }
     return result;

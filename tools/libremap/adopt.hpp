@@ -82,11 +82,10 @@ struct AdoptResult {
 using RescueWriter = std::function<void(const Superblock&, const HiddenContent&)>;
 
 /// Carries out the plan. Throws Error; up to the deciding write nothing on the main has changed
-/// then, and after it adopt_recover() finishes. `may_have_decided`, if given, tells the caller who
-/// catches whether a set may exist: true from before the first superblock write on, false again
-/// after a rollback that succeeded. What the spare shows does not tell that, for it may have died.
+/// then, and after it adopt_recover() finishes. Whatever it throws, the rescue file has to stay:
+/// the test of the places writes to a failing disk already, and later the spare may have died.
 AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const RescueWriter& rescue,
-                  Observer& observer, bool* may_have_decided = nullptr);
+                  Observer& observer);
 
 enum class Recovery {
     nothing_to_do,  ///< the set is complete

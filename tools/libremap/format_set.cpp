@@ -358,26 +358,15 @@ void FormatJob::look_again(FormatResult& result) {
 
 FormatResult FormatJob::run(Observer& observer) {
     make_rescue_folder();
-    bool rescue_written = false;
-    bool may_have_decided = false;
     const auto rescue = [&](const Superblock& superblock, const HiddenContent& content) {
         if (!rescue_file_.empty()) {
             write_rescue_file(rescue_file_, superblock, content);
-            rescue_written = true;
         }
     };
     FormatResult result;
-    try {
-        result.adopted = adopt(*main_, *spare_, plan_, rescue, observer, &may_have_decided);
-    } catch (...) {
-        // Where no set can have come to be, nothing on the main has changed: there is nothing to
-        // rescue. Otherwise the file may be the only copy, if it is the spare that has died.
-        if (rescue_written && !may_have_decided) {
-            std::error_code ignored;
-            fs::remove(rescue_file_, ignored);
-        }
-        throw;
-    }
+    // The rescue file stays also when this fails: the first thing it does is to write to blocks of
+    // a disk that fails, and if the spare dies the file may be the only copy.
+    result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
     result.rescue_file = rescue_file_;
     look_again(result);
     add_to_remaptab(result);
