@@ -3,9 +3,9 @@
 #
 # What dm-remap's scripts need from Debian, and how they get it. Sourced, never run.
 #
-# Nothing is installed silently: every package that is missing is named first. Kernel images are never installed
-# on the host (their hooks would touch its boot loader): they are downloaded and unpacked into the cache folder,
-# where the virtual machines take them from.
+# Nothing is installed silently: every package that is missing is named first. Kernel images are not installed
+# for the virtual machines (their hooks would touch the host's boot loader) but downloaded and unpacked into the
+# cache folder. The headers of 6.12 in Debian 12 depend on their image, though, and bring it along.
 
 # The one folder for everything that is expensive to make and safe to delete.
 remap_cache="${DM_REMAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dm-remap}"
@@ -114,6 +114,9 @@ kernel_ensure() {
         kernel_package=$(kernel_image_package "$kernel_candidate") || continue
         [ -e "/lib/modules/$kernel_candidate/build/Makefile" ] ||
             apt_has_candidate "linux-headers-$kernel_candidate" || continue
+        if apt-cache depends "linux-headers-$kernel_candidate" | grep -q 'linux-image-'; then
+            say "Debian's linux-headers-$kernel_candidate depends on its kernel image: apt installs that too"
+        fi
         apt_install "building the module for $kernel_candidate" "linux-headers-$kernel_candidate"
         kernel_unpack "$kernel_candidate" "$kernel_package"
         kernel_release=$kernel_candidate
