@@ -4,7 +4,7 @@
  *
  * The main is cut into chunks of REMAP_CHUNK_BLOCKS blocks.  A chunk with
  * mapped blocks has a sorted array of runs, which is never changed: a writer
- * expands it, applies its changes, packs a new array and swaps the pointer.
+ * merges it with its changes into a new array and swaps the pointer.
  * In front of that stands a bitmap with a bit for each granule of the main,
  * so that the common lookup touches one word.
  */
@@ -16,7 +16,11 @@
 
 #include "dm-remap-map.h"
 
-#define REMAP_CHUNK_SHIFT	11
+/*
+ * Large chunks keep what a chunk costs beside its runs small where entries
+ * are scattered; two offsets and the state have to fit into 32 bits.
+ */
+#define REMAP_CHUNK_SHIFT	14
 #define REMAP_CHUNK_BLOCKS	BIT(REMAP_CHUNK_SHIFT)
 #define REMAP_CHUNK_MASK	(REMAP_CHUNK_BLOCKS - 1)
 
@@ -25,22 +29,23 @@
 #define REMAP_GRANULE_BYTES	65536
 
 struct remap_packed {
-	u32 start : 11;
-	u32 last : 11;		/* inclusive */
+	u32 start : REMAP_CHUNK_SHIFT;
+	u32 last : REMAP_CHUNK_SHIFT;	/* inclusive */
 	u32 where : 2;
 	u32 slot;
 };
 
 struct remap_chunk {
-	struct rcu_head rcu;
-	struct remap_chunk *next;	/* in the chain of prepared chunks */
-	unsigned long index;
+	union {
+		struct rcu_head rcu;	/* once it was replaced */
+		struct {		/* until it is published */
+			struct remap_chunk *next;
+			unsigned long index;
+		};
+	};
 	u32 nr;
 	struct remap_packed runs[];
 };
-
-/* In the scratch array a block takes two words: where, slot. */
-#define REMAP_SCRATCH_WORDS	(2 * REMAP_CHUNK_BLOCKS)
 
 int remap_map_init(struct remap_map *map, u64 nr_blocks, unsigned int block_shift)
 {
@@ -57,7 +62,7 @@ int remap_map_init(struct remap_map *map, u64 nr_blocks, unsigned int block_shif
 		map->granule_shift++;
 
 	map->filter = kvcalloc(BITS_TO_LONGS(bits), sizeof(long), GFP_KERNEL);
-	map->scratch = kvmalloc_array(REMAP_SCRATCH_WORDS, sizeof(u32), GFP_KERNEL);
+	map->scratch = kvmalloc_array(REMAP_CHUNK_BLOCKS, sizeof(*map->scratch), GFP_KERNEL);
 	if (!map->filter || !map->scratch) {
 		remap_map_exit(map);
 		return -ENOMEM;
@@ -71,8 +76,10 @@ void remap_map_clear(struct remap_map *map)
 	unsigned long index;
 
 	remap_map_abandon(map);
-	xa_for_each(&map->chunks, index, chunk)
+	xa_for_each(&map->chunks, index, chunk) {
 		kvfree(chunk);
+		cond_resched();
+	}
 	xa_destroy(&map->chunks);
 	if (map->filter)
 		bitmap_zero(map->filter, (map->nr_blocks >> map->granule_shift) + 1);
@@ -143,15 +150,11 @@ static bool remap_run_continues(const struct remap_run *run, const struct remap_
 	return run->slot + run->count == next->slot;
 }
 
-void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
-			struct remap_run *run)
+/* A run that reaches the end of its chunk may go on in the next one. */
+static void remap_run_extend(struct remap_map *map, u64 block, u32 nr, struct remap_run *run)
 {
 	struct remap_run next;
 
-	rcu_read_lock();
-	remap_chunk_lookup(xa_load(&map->chunks, block >> REMAP_CHUNK_SHIFT),
-			   block & REMAP_CHUNK_MASK, run);
-	/* A run that reaches the end of its chunk may go on in the next one. */
 	while (run->count < nr && !((block + run->count) & REMAP_CHUNK_MASK)) {
 		remap_chunk_lookup(xa_load(&map->chunks,
 					   (block + run->count) >> REMAP_CHUNK_SHIFT),
@@ -160,95 +163,184 @@ void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
 			break;
 		run->count += next.count;
 	}
+}
+
+void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
+			struct remap_run *run)
+{
+	rcu_read_lock();
+	remap_chunk_lookup(xa_load(&map->chunks, block >> REMAP_CHUNK_SHIFT),
+			   block & REMAP_CHUNK_MASK, run);
+	remap_run_extend(map, block, nr, run);
 	rcu_read_unlock();
 
 	run->count = min(run->count, nr);
 }
 
-static void remap_chunk_expand(const struct remap_chunk *chunk, u32 *scratch)
+bool remap_map_next(struct remap_map *map, u64 block, u64 *at, struct remap_run *run)
 {
-	u32 i, b;
+	unsigned long index = block >> REMAP_CHUNK_SHIFT;
+	u32 offset = block & REMAP_CHUNK_MASK, i;
+	struct remap_chunk *chunk;
 
-	memset(scratch, 0, REMAP_SCRATCH_WORDS * sizeof(u32));
-	if (!chunk)
-		return;
+	if (block >= map->nr_blocks)
+		return false;
 
-	for (i = 0; i < chunk->nr; i++) {
-		const struct remap_packed *p = &chunk->runs[i];
+	rcu_read_lock();
+	chunk = xa_find(&map->chunks, &index, ULONG_MAX, XA_PRESENT);
+	if (chunk && index == block >> REMAP_CHUNK_SHIFT &&
+	    remap_chunk_find(chunk, offset) == chunk->nr)
+		chunk = xa_find_after(&map->chunks, &index, ULONG_MAX, XA_PRESENT);
+	if (chunk) {
+		if (index != block >> REMAP_CHUNK_SHIFT)
+			offset = 0;
+		/* There is one: empty chunks are not published. */
+		i = remap_chunk_find(chunk, offset);
+		offset = max_t(u32, offset, chunk->runs[i].start);
+		*at = ((u64)index << REMAP_CHUNK_SHIFT) + offset;
+		remap_chunk_lookup(chunk, offset, run);
+		remap_run_extend(map, *at, U32_MAX, run);
+	}
+	rcu_read_unlock();
+	return chunk;
+}
 
-		for (b = p->start; b <= p->last; b++) {
-			scratch[2 * b] = p->where;
-			scratch[2 * b + 1] = p->slot == REMAP_NO_SLOT ?
-				REMAP_NO_SLOT : p->slot + (b - p->start);
+/* ---- Changes ---- */
+
+/* Old runs and changes of one chunk on their way into a new array. */
+struct remap_merge {
+	const struct remap_packed *old, *old_end;	/* not yet passed */
+	struct remap_packed *runs;
+	u32 nr;
+};
+
+static bool remap_packed_continues(const struct remap_packed *p, const struct remap_packed *next)
+{
+	if (p->last + 1 != next->start || p->where != next->where)
+		return false;
+	if (p->slot == REMAP_NO_SLOT || next->slot == REMAP_NO_SLOT)
+		return p->slot == next->slot;
+	return p->slot + (next->start - p->start) == next->slot;
+}
+
+static void remap_merge_add(struct remap_merge *merge, const struct remap_packed *p)
+{
+	if (merge->nr && remap_packed_continues(&merge->runs[merge->nr - 1], p))
+		merge->runs[merge->nr - 1].last = p->last;
+	else
+		merge->runs[merge->nr++] = *p;
+}
+
+/* Take over what the old runs say of the blocks from @from to @last. */
+static void remap_merge_old(struct remap_merge *merge, u32 from, u32 last)
+{
+	struct remap_packed p;
+
+	for (; merge->old < merge->old_end && merge->old->start <= last; merge->old++) {
+		p = *merge->old;
+		if (p.last < from)
+			continue;
+		if (p.start < from) {
+			if (p.slot != REMAP_NO_SLOT)
+				p.slot += from - p.start;
+			p.start = from;
 		}
+		if (p.last > last) {
+			p.last = last;
+			remap_merge_add(merge, &p);
+			return;
+		}
+		remap_merge_add(merge, &p);
 	}
 }
 
-/* Pack the runs of @scratch into @runs, or just count them if it is NULL. */
-static u32 remap_chunk_pack(const u32 *scratch, struct remap_packed *runs)
+/*
+ * Merge the runs of @old, which may be NULL, with the @nr changes, all within
+ * its chunk, in @runs.  Returns the number of runs.
+ */
+static u32 remap_merge_chunk(const struct remap_chunk *old, const struct remap_change *changes,
+			     size_t nr, bool doubt, struct remap_packed *runs)
 {
-	struct remap_run run = { .where = REMAP_AT_MAIN }, cur;
-	u32 b, nr = 0;
+	struct remap_merge merge = { .runs = runs };
+	u32 pos = 0;
+	size_t i;
 
-	for (b = 0; b < REMAP_CHUNK_BLOCKS; b++) {
-		cur.where = scratch[2 * b];
-		cur.slot = scratch[2 * b + 1];
-		cur.count = 1;
-
-		if (cur.where == REMAP_AT_MAIN) {
-			run.where = REMAP_AT_MAIN;
-			continue;
-		}
-		if (run.where != REMAP_AT_MAIN && remap_run_continues(&run, &cur)) {
-			run.count++;
-			if (runs)
-				runs[nr - 1].last = b;
-			continue;
-		}
-		if (runs)
-			runs[nr] = (struct remap_packed) {
-				.start = b, .last = b, .where = cur.where, .slot = cur.slot,
-			};
-		run = cur;
-		nr++;
+	if (old) {
+		merge.old = old->runs;
+		merge.old_end = old->runs + old->nr;
 	}
-	return nr;
+	for (i = 0; i < nr; i++) {
+		u32 at = changes[i].block & REMAP_CHUNK_MASK;
+		struct remap_packed p = {
+			.start = at,
+			.last = at,
+			.where = doubt ? REMAP_IN_DOUBT : changes[i].where,
+			.slot = changes[i].slot,
+		};
+
+		if (pos < at)
+			remap_merge_old(&merge, pos, at - 1);
+		if (p.where != REMAP_AT_MAIN)
+			remap_merge_add(&merge, &p);
+		pos = at + 1;
+	}
+	if (pos < REMAP_CHUNK_BLOCKS)
+		remap_merge_old(&merge, pos, REMAP_CHUNK_MASK);
+	return merge.nr;
+}
+
+/* The chunk @old with @changes, at the head of @chain. */
+static int remap_prepare_chunk(struct remap_map *map, const struct remap_chunk *old,
+			       const struct remap_change *changes, size_t nr, gfp_t gfp,
+			       bool doubt, struct remap_chunk **chain)
+{
+	struct remap_chunk *chunk;
+	u32 runs = remap_merge_chunk(old, changes, nr, doubt, map->scratch);
+
+	chunk = kvmalloc(struct_size(chunk, runs, runs), gfp);
+	if (!chunk)
+		return -ENOMEM;
+	chunk->next = *chain;
+	chunk->index = changes->block >> REMAP_CHUNK_SHIFT;
+	chunk->nr = runs;
+	memcpy(chunk->runs, map->scratch, runs * sizeof(*chunk->runs));
+	*chain = chunk;
+	return 0;
+}
+
+/* How many of @changes are in the chunk of the first one. */
+static size_t remap_changes_of_chunk(const struct remap_change *changes, size_t nr)
+{
+	unsigned long index = changes->block >> REMAP_CHUNK_SHIFT;
+	size_t i = 1;
+
+	while (i < nr && changes[i].block >> REMAP_CHUNK_SHIFT == index)
+		i++;
+	return i;
 }
 
 int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
-		      size_t nr, gfp_t gfp)
+		      size_t nr, gfp_t gfp, bool may_doubt)
 {
-	struct remap_chunk *chunk, **tail = &map->prepared;
+	const struct remap_chunk *old;
 	unsigned long index;
-	size_t i = 0;
-	u32 runs;
+	size_t here;
 
-	WARN_ON_ONCE(map->prepared);
+	WARN_ON_ONCE(map->prepared || map->doubtful);
 
-	while (i < nr) {
+	for (; nr; changes += here, nr -= here) {
 		cond_resched();
-		index = changes[i].block >> REMAP_CHUNK_SHIFT;
+		index = changes->block >> REMAP_CHUNK_SHIFT;
+		here = remap_changes_of_chunk(changes, nr);
 		/* The writer's own view: nobody else stores. */
-		remap_chunk_expand(xa_load(&map->chunks, index), map->scratch);
-		for (; i < nr && changes[i].block >> REMAP_CHUNK_SHIFT == index; i++) {
-			u32 b = changes[i].block & REMAP_CHUNK_MASK;
-
-			map->scratch[2 * b] = changes[i].where;
-			map->scratch[2 * b + 1] = changes[i].slot;
-		}
-
-		runs = remap_chunk_pack(map->scratch, NULL);
-		chunk = kvmalloc(struct_size(chunk, runs, runs), gfp);
-		if (!chunk)
+		old = xa_load(&map->chunks, index);
+		if (remap_prepare_chunk(map, old, changes, here, gfp, false, &map->prepared))
 			goto no_memory;
-		chunk->next = NULL;
-		chunk->index = index;
-		chunk->nr = remap_chunk_pack(map->scratch, chunk->runs);
-		*tail = chunk;
-		tail = &chunk->next;
-
-		if (!xa_load(&map->chunks, index) &&
-		    xa_reserve(&map->chunks, index, gfp))
+		if (may_doubt &&
+		    remap_prepare_chunk(map, old, changes, here, gfp, true, &map->doubtful))
+			goto no_memory;
+		/* Storing where there is an entry takes no memory and cannot fail. */
+		if (!old && xa_reserve(&map->chunks, index, gfp))
 			goto no_memory;
 	}
 	return 0;
@@ -258,40 +350,88 @@ no_memory:
 	return -ENOMEM;
 }
 
+static struct remap_chunk *remap_chain_pop(struct remap_chunk **chain)
+{
+	struct remap_chunk *chunk = *chain;
+
+	if (chunk)
+		*chain = chunk->next;
+	return chunk;
+}
+
+static void remap_chain_free(struct remap_chunk **chain)
+{
+	struct remap_chunk *chunk;
+
+	while ((chunk = remap_chain_pop(chain)))
+		kvfree(chunk);
+}
+
 void remap_map_abandon(struct remap_map *map)
 {
 	struct remap_chunk *chunk;
 
-	while ((chunk = map->prepared)) {
-		map->prepared = chunk->next;
+	for (chunk = map->prepared; chunk; chunk = chunk->next)
 		xa_release(&map->chunks, chunk->index);
+	remap_chain_free(&map->prepared);
+	remap_chain_free(&map->doubtful);
+}
+
+static void remap_filter_add(struct remap_map *map, const struct remap_chunk *chunk)
+{
+	u64 base = (u64)chunk->index << REMAP_CHUNK_SHIFT;
+	unsigned long bit, last;
+	u32 i;
+
+	for (i = 0; i < chunk->nr; i++) {
+		bit = (base + chunk->runs[i].start) >> map->granule_shift;
+		last = (base + chunk->runs[i].last) >> map->granule_shift;
+		for (; bit <= last; bit++)
+			set_bit(bit, map->filter);
+	}
+}
+
+/* Put @chunk in the place of the one with its index. */
+static void remap_chunk_publish(struct remap_map *map, struct remap_chunk *chunk)
+{
+	struct remap_chunk *old;
+
+	if (chunk->nr) {
+		/* The bits come first: whoever misses there does not look here. */
+		remap_filter_add(map, chunk);
+		old = xa_store(&map->chunks, chunk->index, chunk, GFP_NOWAIT);
+	} else {
+		old = xa_erase(&map->chunks, chunk->index);
 		kvfree(chunk);
 	}
+	if (WARN_ON_ONCE(xa_is_err(old)))
+		return;
+	if (old)
+		kvfree_rcu(old, rcu);
+}
+
+static void remap_chain_publish(struct remap_map *map, struct remap_chunk **chain)
+{
+	struct remap_chunk *chunk;
+
+	if (!*chain)
+		return;
+	while ((chunk = remap_chain_pop(chain))) {
+		remap_chunk_publish(map, chunk);
+		cond_resched();
+	}
+	/* Readers that see the flag must see the filter and the chunks. */
+	smp_store_release(&map->used, true);
 }
 
 void remap_map_publish(struct remap_map *map)
 {
-	struct remap_chunk *chunk, *old;
-	u32 i;
+	remap_chain_publish(map, &map->prepared);
+	remap_chain_free(&map->doubtful);
+}
 
-	while ((chunk = map->prepared)) {
-		u64 base = (u64)chunk->index << REMAP_CHUNK_SHIFT;
-
-		map->prepared = chunk->next;
-		for (i = 0; i < chunk->nr; i++) {
-			unsigned long bit = (base + chunk->runs[i].start) >> map->granule_shift;
-			unsigned long last = (base + chunk->runs[i].last) >> map->granule_shift;
-
-			for (; bit <= last; bit++)
-				set_bit(bit, map->filter);
-		}
-		/* The place was reserved: storing takes no memory and cannot fail. */
-		old = xa_store(&map->chunks, chunk->index, chunk, GFP_NOWAIT);
-		if (WARN_ON_ONCE(xa_is_err(old)))
-			continue;
-		if (old)
-			kvfree_rcu(old, rcu);
-	}
-	/* Readers that see the flag must see the filter and the chunks. */
-	smp_store_release(&map->used, true);
+void remap_map_publish_doubtful(struct remap_map *map)
+{
+	remap_chain_publish(map, &map->doubtful);
+	remap_chain_free(&map->prepared);
 }

@@ -33,10 +33,9 @@ struct remap_run {
 /* One block's new place. */
 struct remap_change {
 	u64 block;
-	u32 slot;
-	u32 old_slot;		/* for the target; REMAP_NO_SLOT if none */
-	enum remap_where where;
-	bool was_doubtful;	/* for the target */
+	u32 slot;		/* for REMAP_AT_MAIN: the slot that it leaves */
+	u32 where : 8;		/* enum remap_where */
+	u32 seq : 24;		/* of its entry; the loader's */
 };
 
 struct remap_chunk;
@@ -48,8 +47,9 @@ struct remap_map {
 	unsigned int granule_shift;	/* blocks of a filter bit */
 	bool used;			/* anything was ever published */
 	/* Writer's own: */
-	u32 *scratch;			/* one chunk, expanded */
+	struct remap_packed *scratch;	/* room for the runs of one chunk */
 	struct remap_chunk *prepared;	/* chain of chunks to publish */
+	struct remap_chunk *doubtful;	/* the same, if the outcome is unknown */
 };
 
 int remap_map_init(struct remap_map *map, u64 nr_blocks, unsigned int block_shift);
@@ -59,14 +59,28 @@ void remap_map_exit(struct remap_map *map);
 void remap_map_clear(struct remap_map *map);
 
 /*
- * Take the memory for @changes, sorted by block, each block at most once.
- * Returns 0 or -ENOMEM, and then nothing is prepared.
+ * Take the memory for @changes, sorted by block, each block at most once;
+ * with @may_doubt also what it takes to publish them as doubtful.  Returns 0,
+ * and then one of the next three has to follow; or -ENOMEM, and then nothing
+ * is prepared.
  */
 int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
-		      size_t nr, gfp_t gfp);
-/* Make what was prepared visible to readers, or drop it. */
+		      size_t nr, gfp_t gfp, bool may_doubt);
+
+/* Make what was prepared visible to readers. */
 void remap_map_publish(struct remap_map *map);
+
+/* The same, but the blocks are REMAP_IN_DOUBT, with the slots of the changes. */
+void remap_map_publish_doubtful(struct remap_map *map);
+
+/* Drop what was prepared. */
 void remap_map_abandon(struct remap_map *map);
+
+/*
+ * The first run that is not at the main and ends after @block, from @block on
+ * if it begins earlier: its first block in @at.  False: there is none.
+ */
+bool remap_map_next(struct remap_map *map, u64 block, u64 *at, struct remap_run *run);
 
 /* The run that begins at @block, cut to @nr blocks. */
 void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,

@@ -12,7 +12,6 @@
 #include <linux/device-mapper.h>
 #include <linux/highmem.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/timekeeping.h>
 #include <linux/uuid.h>
 #include <linux/vmalloc.h>
@@ -82,6 +81,7 @@ struct remap_md {
 
 	u64 any_cursor;			/* the same, once no whole group is left */
 
+	u64 nr_used;			/* entries that are not free, when loaded */
 	u64 nr_mapped, nr_lost, nr_bad, nr_hidden;
 	bool read_only;			/* until the table is loaded again */
 	bool failing;			/* the last attempt to write failed */
@@ -1296,13 +1296,16 @@ out:
 
 /* ---- Table: loading ---- */
 
-/* What loading collects of an entry, to sort by main block. */
-struct remap_found {
-	u64 block;
-	u32 slot;
-	u32 seq;
-	enum remap_where where;
-};
+/* Entries are sorted by digits of so many bits of the main block. */
+#define REMAP_DIGIT_BITS	11
+#define REMAP_DIGITS		BIT(REMAP_DIGIT_BITS)
+
+/* Loops over entries are long; most of their turns are not. */
+static void remap_breathe(size_t i)
+{
+	if (!(i & 0xffff))
+		cond_resched();
+}
 
 static bool remap_table_block_valid(struct remap_md *md, const struct remap_table_block *tb,
 				    unsigned int copy, u64 index)
@@ -1319,6 +1322,26 @@ static bool remap_table_block_same(const struct remap_table_block *a,
 				   const struct remap_table_block *b)
 {
 	return a->in_use == b->in_use && !memcmp(a->entries, b->entries, sizeof(a->entries));
+}
+
+/*
+ * How many entries are in use is counted; what the header says is not
+ * believed, and corrected at the first write.
+ */
+static bool remap_recount_entries(struct remap_md *md, u64 index, struct remap_table_block *tb)
+{
+	unsigned int i, used = 0;
+
+	for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++)
+		used += (tb->entries[i].lo | tb->entries[i].hi) != 0;
+	md->nr_used += used;
+	if (used == le16_to_cpu(tb->in_use))
+		return true;
+
+	DMWARN_LIMIT("%s: spare: table block %llu has %u entries in use, but says %u", md->name,
+		     (unsigned long long)index, used, le16_to_cpu(tb->in_use));
+	tb->in_use = cpu_to_le16(used);
+	return false;
 }
 
 /*
@@ -1378,7 +1401,7 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 		return r;
 	}
 	/* Made equal before the first write. */
-	if (!equal)
+	if (!remap_recount_entries(md, index, page) || !equal)
 		xa_set_mark(&md->table, index, REMAP_DIRTY);
 	if (upper_32_bits(le64_to_cpu(page->generation)) > le32_to_cpu(md->sb->epoch)) {
 		DMERR("%s: spare: epoch %u in table block %llu, %u in the superblocks",
@@ -1474,6 +1497,15 @@ static int remap_check_end(struct remap_md *md)
 	return 0;
 }
 
+static int remap_refuse_entry(const struct remap_md *md, u64 slot, const struct remap_entry *e,
+			      const char *what)
+{
+	DMERR("%s: spare: entry of slot %llu %s (%#llx %#llx): use remap-fsck", md->name,
+	      (unsigned long long)slot, what, (unsigned long long)le64_to_cpu(e->lo),
+	      (unsigned long long)le64_to_cpu(e->hi));
+	return -EINVAL;
+}
+
 static int remap_check_entry(struct remap_md *md, u64 slot, const struct remap_entry *e)
 {
 	enum remap_entry_state state = remap_entry_state(e);
@@ -1487,71 +1519,155 @@ static int remap_check_entry(struct remap_md *md, u64 slot, const struct remap_e
 		what = "has an unknown state";
 	} else if (slot >= md->nr_slots) {
 		what = "lies beyond the last slot";
-	} else if (state != REMAP_ENTRY_BAD && remap_slot_reserved(md, slot)) {
-		what = "names a slot that holds a superblock";
 	} else if (remap_entry_block(e) >= md->nr_blocks) {
 		what = "names a block beyond the main's end";
 	} else {
 		return 0;
 	}
-	DMERR("%s: spare: entry of slot %llu %s (%#llx %#llx): use remap-fsck", md->name,
-	      (unsigned long long)slot, what, (unsigned long long)le64_to_cpu(e->lo),
-	      (unsigned long long)le64_to_cpu(e->hi));
-	return -EINVAL;
+	return remap_refuse_entry(md, slot, e, what);
 }
 
-/* Check every entry and count; @found may be NULL, else it is filled. */
-static int remap_walk_entries(struct remap_md *md, struct remap_found *found, size_t *nr)
+/* Slots that overlap a superblock copy: their entries are free or bad. */
+static int remap_check_reserved(struct remap_md *md)
 {
-	bool first = !md->next_seq;
-	u64 index, slot = 0;
+	enum remap_entry_state state;
+	const struct remap_entry *e;
 	unsigned int i;
-	int r;
+	u64 slot;
 
-	*nr = 0;
-	for (index = 0; index < md->table_length; index++) {
-		const struct remap_table_block *tb = xa_load(&md->table, index);
-
-		for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++, slot++) {
-			const struct remap_entry *e = &tb->entries[i];
-			enum remap_entry_state state = remap_entry_state(e);
-
-			if (!found) {
-				r = remap_check_entry(md, slot, e);
-				if (r)
-					return r;
-				remap_count(md, e, 1);
-			}
-			if (state == REMAP_ENTRY_FREE)
+	for (i = 0; i < REMAP_SB_COPIES; i++) {
+		for (slot = md->reserved[i].first; slot < md->reserved[i].end; slot++) {
+			e = remap_entry(md, slot);
+			if (!e)
 				continue;
-			if (first || remap_seq_newer(remap_entry_seq(e) + 1, md->next_seq)) {
-				md->next_seq = (remap_entry_seq(e) + 1) & REMAP_ENTRY_SEQ_MASK;
-				first = false;
-			}
-			if (state == REMAP_ENTRY_BAD)
-				continue;
-			if (found)
-				found[*nr] = (struct remap_found) {
-					.block = remap_entry_block(e),
-					.slot = slot,
-					.seq = remap_entry_seq(e),
-					.where = state == REMAP_ENTRY_MAPPED ?
-						 REMAP_AT_SLOT : REMAP_IS_LOST,
-				};
-			(*nr)++;
+			state = remap_entry_state(e);
+			if (state == REMAP_ENTRY_MAPPED || state == REMAP_ENTRY_LOST)
+				return remap_refuse_entry(md, slot, e,
+							  "names a slot that holds a superblock");
 		}
-		cond_resched();
 	}
 	return 0;
 }
 
-static int remap_found_cmp(const void *a, const void *b)
-{
-	const struct remap_found *x = a, *y = b;
+/* What loading collects of the table, to sort by main block. */
+struct remap_found {
+	struct remap_change *entries;
+	size_t nr, max;
+	bool any_seq;			/* md->next_seq is that of an entry */
+};
 
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return x->slot < y->slot ? -1 : x->slot > y->slot;
+/* Check every entry of a table block, count it, and collect what maps blocks. */
+static int remap_collect_block(struct remap_md *md, const struct remap_table_block *tb, u64 slot,
+			       struct remap_found *found)
+{
+	enum remap_entry_state state;
+	const struct remap_entry *e;
+	u32 seq;
+	int r;
+
+	for (e = tb->entries; e < tb->entries + REMAP_ENTRIES_PER_BLOCK; e++, slot++) {
+		if (!e->lo && !e->hi)
+			continue;
+		r = remap_check_entry(md, slot, e);
+		if (r)
+			return r;
+
+		remap_count(md, e, 1);
+		seq = remap_entry_seq(e);
+		if (!found->any_seq || remap_seq_newer(seq + 1, md->next_seq))
+			md->next_seq = (seq + 1) & REMAP_ENTRY_SEQ_MASK;
+		found->any_seq = true;
+
+		state = remap_entry_state(e);
+		if (state == REMAP_ENTRY_BAD)
+			continue;
+		found->entries[found->nr++] = (struct remap_change) {
+			.block = remap_entry_block(e),
+			.slot = slot,
+			.where = state == REMAP_ENTRY_MAPPED ? REMAP_AT_SLOT : REMAP_IS_LOST,
+			.seq = seq,
+		};
+	}
+	return 0;
+}
+
+/* @found has room for all entries in use. */
+static int remap_collect(struct remap_md *md, struct remap_found *found)
+{
+	u64 index;
+	int r;
+
+	r = remap_check_reserved(md);
+	for (index = 0; index < md->table_length && !r; index++) {
+		r = remap_collect_block(md, xa_load(&md->table, index),
+					index * REMAP_ENTRIES_PER_BLOCK, found);
+		cond_resched();
+	}
+	return r;
+}
+
+static bool remap_is_sorted(const struct remap_found *found)
+{
+	size_t i;
+
+	for (i = 1; i < found->nr; i++) {
+		if (found->entries[i].block < found->entries[i - 1].block)
+			return false;
+		remap_breathe(i);
+	}
+	return true;
+}
+
+/* Sort by one digit of the block; what is equal there keeps its order. */
+static void remap_sort_digit(const struct remap_change *from, struct remap_change *to, size_t nr,
+			     unsigned int shift, u32 *place)
+{
+	u32 sum = 0, count;
+	size_t i;
+
+	memset(place, 0, REMAP_DIGITS * sizeof(*place));
+	for (i = 0; i < nr; i++) {
+		place[(from[i].block >> shift) & (REMAP_DIGITS - 1)]++;
+		remap_breathe(i);
+	}
+	for (i = 0; i < REMAP_DIGITS; i++) {
+		count = place[i];
+		place[i] = sum;
+		sum += count;
+	}
+	for (i = 0; i < nr; i++) {
+		to[place[(from[i].block >> shift) & (REMAP_DIGITS - 1)]++] = from[i];
+		remap_breathe(i);
+	}
+}
+
+/*
+ * Sort by block, entries of one block by slot, as they were collected.  With
+ * millions of them sort(), a heapsort, would take most of the time of loading.
+ */
+static int remap_sort(struct remap_md *md, struct remap_found *found)
+{
+	unsigned int shift, bits = fls64(md->nr_blocks - 1);
+	struct remap_change *to;
+	int r = -ENOMEM;
+	u32 *place;
+
+	if (remap_is_sorted(found))
+		return 0;
+
+	to = kvmalloc_array(found->max, sizeof(*to), GFP_KERNEL);
+	place = kmalloc_array(REMAP_DIGITS, sizeof(*place), GFP_KERNEL);
+	if (!to || !place)
+		goto out;
+	for (shift = 0; shift < bits; shift += REMAP_DIGIT_BITS) {
+		remap_sort_digit(found->entries, to, found->nr, shift, place);
+		swap(found->entries, to);
+	}
+	r = 0;
+out:
+	kfree(place);
+	kvfree(to);
+	return r;
 }
 
 /*
@@ -1560,7 +1676,7 @@ static int remap_found_cmp(const void *a, const void *b)
  * slots become bad.  If none is newer than all others the block is lost; the
  * entry with the lowest slot says so, and is written first.
  */
-static void remap_settle(struct remap_md *md, struct remap_found *group, size_t nr)
+static void remap_settle(struct remap_md *md, struct remap_change *group, size_t nr)
 {
 	size_t i, best = 0;
 
@@ -1579,32 +1695,40 @@ static void remap_settle(struct remap_md *md, struct remap_found *group, size_t 
 		remap_stage(md, group[0].slot, REMAP_ENTRY_LOST, group[0].block, group[0].seq,
 			    REMAP_CAUSE_SLOT, EIO);
 	}
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		if (i != best)
 			remap_md_stage_bad(md, group[i].slot, EIO);
+		remap_breathe(i);
+	}
 	group[0] = group[best];
 }
 
-/* Keep one entry for each block; returns how many are left. */
-static size_t remap_settle_all(struct remap_md *md, struct remap_found *found, size_t nr)
+/* Keep one entry for each block. */
+static void remap_settle_all(struct remap_md *md, struct remap_found *found)
 {
-	size_t i = 0, j, out = 0;
+	struct remap_change *entries = found->entries;
+	size_t i, j, out = 0;
 
-	while (i < nr) {
-		for (j = i + 1; j < nr && found[j].block == found[i].block; j++)
-			;
+	for (i = 0; i < found->nr; i = j) {
+		for (j = i + 1; j < found->nr && entries[j].block == entries[i].block; j++)
+			remap_breathe(j);
 		if (j > i + 1)
-			remap_settle(md, &found[i], j - i);
-		found[out++] = found[i];
-		i = j;
+			remap_settle(md, &entries[i], j - i);
+		if (out != i)
+			entries[out] = entries[i];
+		out++;
+		remap_breathe(i);
 	}
-	return out;
+	found->nr = out;
 }
 
-/* Hidden blocks without an entry read as an error. */
-static size_t remap_add_hidden(struct remap_md *md, struct remap_found *found, size_t nr)
+/*
+ * Hidden blocks without an entry read as an error.  Returns whether there are
+ * any; they are at the end then.
+ */
+static bool remap_add_hidden(struct remap_md *md, struct remap_found *found)
 {
-	size_t at = 0, out = nr;
+	size_t at = 0, nr = found->nr;
 	unsigned int i;
 	u64 block;
 	u32 n;
@@ -1612,63 +1736,46 @@ static size_t remap_add_hidden(struct remap_md *md, struct remap_found *found, s
 	for (i = 0; i < md->sb->nr_hidden; i++) {
 		block = le64_to_cpu(md->sb->hidden[i].start);
 		for (n = le32_to_cpu(md->sb->hidden[i].count); n; n--, block++) {
-			while (at < nr && found[at].block < block)
-				at++;
-			if (at < nr && found[at].block == block)
+			for (; at < nr && found->entries[at].block < block; at++)
+				remap_breathe(at);
+			if (at < nr && found->entries[at].block == block)
 				continue;
 			DMWARN_LIMIT("%s: hidden block %llu has no slot: it reads as an error",
 				     md->name, (unsigned long long)block);
-			found[out++] = (struct remap_found) {
+			found->entries[found->nr++] = (struct remap_change) {
 				.block = block, .slot = REMAP_NO_SLOT, .where = REMAP_IS_LOST,
 			};
 		}
+		cond_resched();
 	}
-	return out;
+	return found->nr > nr;
 }
 
 static int remap_fill_map(struct remap_md *md, struct remap_map *map)
 {
-	struct remap_change *changes = NULL;
-	struct remap_found *found = NULL;
-	size_t nr, entries, i;
+	struct remap_found found = { .max = md->nr_used + md->nr_hidden };
 	int r;
 
-	r = remap_walk_entries(md, NULL, &entries);
-	if (r || !(entries + md->nr_hidden))
-		return r;
+	if (!found.max)
+		return 0;
+	found.entries = kvmalloc_array(found.max, sizeof(*found.entries), GFP_KERNEL);
+	if (!found.entries)
+		return -ENOMEM;
 
-	r = -ENOMEM;
-	found = kvmalloc_array(entries + md->nr_hidden, sizeof(*found), GFP_KERNEL);
-	if (!found)
-		goto out;
-	r = remap_walk_entries(md, found, &nr);
+	r = remap_collect(md, &found);
+	if (!r)
+		r = remap_sort(md, &found);
 	if (r)
 		goto out;
-
-	sort(found, nr, sizeof(*found), remap_found_cmp, NULL);
-	nr = remap_settle_all(md, found, nr);
-	entries = nr;
-	nr = remap_add_hidden(md, found, nr);
-	if (nr > entries)
-		sort(found, nr, sizeof(*found), remap_found_cmp, NULL);
-
-	r = -ENOMEM;
-	changes = kvmalloc_array(nr, sizeof(*changes), GFP_KERNEL);
-	if (!changes)
-		goto out;
-	for (i = 0; i < nr; i++)
-		changes[i] = (struct remap_change) {
-			.block = found[i].block,
-			.slot = found[i].slot,
-			.old_slot = REMAP_NO_SLOT,
-			.where = found[i].where,
-		};
-	r = remap_map_prepare(map, changes, nr, GFP_KERNEL);
+	remap_settle_all(md, &found);
+	if (remap_add_hidden(md, &found))
+		r = remap_sort(md, &found);
+	if (!r)
+		r = remap_map_prepare(map, found.entries, found.nr, GFP_KERNEL, false);
 	if (!r)
 		remap_map_publish(map);
 out:
-	kvfree(changes);
-	kvfree(found);
+	kvfree(found.entries);
 	return r;
 }
 
@@ -1683,6 +1790,7 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	memcpy(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid));
 	remap_map_clear(map);
 	remap_drop_table(md);
+	md->nr_used = 0;
 	md->nr_mapped = 0;
 	md->nr_lost = 0;
 	md->nr_bad = 0;

@@ -75,8 +75,9 @@ struct remap {
 	struct bio_set bios;		/* for parts of queued bios */
 
 	/* The worker's batch: blocks with a new place, not yet committed. */
-	struct remap_change *changes;
-	unsigned int nr_changes;
+	struct remap_move *moves;
+	unsigned int nr_moves;
+	struct remap_change *changes;	/* the same for the map */
 	unsigned int nr_bad_slots;
 	bool commit_failed;		/* one of those for the queue at hand */
 	bool main_silent;		/* the main did not answer, likewise */
@@ -94,6 +95,14 @@ struct remap {
 	struct list_head list;
 	u8 set_uuid[REMAP_UUID_SIZE];
 	bool loaded;			/* table and map are in memory */
+};
+
+/* A block on its way to a slot. */
+struct remap_move {
+	u64 block;
+	u32 slot;
+	u32 old_slot;			/* that it leaves, or REMAP_NO_SLOT */
+	bool was_doubtful;
 };
 
 enum remap_sent {
@@ -288,8 +297,8 @@ static bool remap_in_batch(const struct remap *r, u64 block, u32 count)
 {
 	unsigned int i;
 
-	for (i = 0; i < r->nr_changes; i++)
-		if (r->changes[i].block - block < count)
+	for (i = 0; i < r->nr_moves; i++)
+		if (r->moves[i].block - block < count)
 			return true;
 	return false;
 }
@@ -359,11 +368,10 @@ static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part
 		old = remap_md_find_slot(r->md, part->block, slot);
 
 	remap_md_stage_mapped(r->md, slot, part->block, old, cause, err);
-	r->changes[r->nr_changes++] = (struct remap_change) {
+	r->moves[r->nr_moves++] = (struct remap_move) {
 		.block = part->block,
 		.slot = slot,
 		.old_slot = old,
-		.where = REMAP_AT_SLOT,
 		.was_doubtful = was.where == REMAP_IN_DOUBT,
 	};
 	remap_io(part->bio)->staged = true;
@@ -382,7 +390,7 @@ static blk_status_t remap_part_to_slots(struct remap *r, const struct remap_part
 	for (i = 0; i < part->count && !status; i++) {
 		struct remap_part one = remap_subpart(part, i, 1);
 
-		if (r->nr_changes == REMAP_BATCH)
+		if (r->nr_moves == REMAP_BATCH)
 			status = remap_commit_batch(r);
 		if (!status)
 			status = remap_block_to_slot(r, &one,
@@ -536,9 +544,9 @@ static blk_status_t remap_write_again(struct remap *r, struct bio *bio)
 
 /* ---- Worker: commit ---- */
 
-static int remap_change_cmp(const void *a, const void *b)
+static int remap_move_cmp(const void *a, const void *b)
 {
-	const struct remap_change *x = a, *y = b;
+	const struct remap_move *x = a, *y = b;
 
 	return x->block < y->block ? -1 : x->block > y->block;
 }
@@ -546,21 +554,47 @@ static int remap_change_cmp(const void *a, const void *b)
 /*
  * The outcome of a commit is unknown: no write to its blocks may be
  * acknowledged before a later commit has superseded it, whatever the main
- * says.  Without memory to remember them, nothing is acknowledged at all.
+ * says.
  */
 static void remap_batch_in_doubt(struct remap *r)
 {
 	unsigned int i;
 
-	for (i = 0; i < r->nr_changes; i++) {
-		r->changes[i].where = REMAP_IN_DOUBT;
-		if (!r->changes[i].was_doubtful)
+	for (i = 0; i < r->nr_moves; i++)
+		if (!r->moves[i].was_doubtful)
 			atomic64_inc(&r->nr_doubt);
-	}
-	if (!remap_map_prepare(&r->map, r->changes, r->nr_changes, GFP_NOIO))
-		remap_map_publish(&r->map);
-	else
-		set_bit(REMAP_F_BROKEN, &r->flags);
+	remap_map_publish_doubtful(&r->map);
+}
+
+static void remap_batch_done(struct remap *r)
+{
+	unsigned int i;
+
+	remap_map_publish(&r->map);
+	clear_bit(REMAP_F_SPARE_LOST, &r->flags);
+	atomic64_add(r->nr_moves, &r->nr_remapped);
+	pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
+			    dm_table_device_name(r->ti->table), r->nr_moves, r->main->name,
+			    (unsigned long long)r->moves[0].block);
+	for (i = 0; i < r->nr_moves; i++)
+		if (r->moves[i].was_doubtful)
+			atomic64_dec(&r->nr_doubt);
+}
+
+/* Take what publishing needs, whatever comes of the commit. */
+static int remap_batch_prepare(struct remap *r)
+{
+	unsigned int i;
+
+	sort(r->moves, r->nr_moves, sizeof(*r->moves), remap_move_cmp, NULL);
+	for (i = 0; i < r->nr_moves; i++)
+		r->changes[i] = (struct remap_change) {
+			.block = r->moves[i].block,
+			.slot = r->moves[i].slot,
+			.where = REMAP_AT_SLOT,
+		};
+	return remap_map_prepare(&r->map, r->changes, r->nr_moves,
+				 GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN, true);
 }
 
 /* Slots whose block has a durable new one: bad from now on. */
@@ -568,54 +602,38 @@ static void remap_retire_slots(struct remap *r)
 {
 	unsigned int i;
 
-	for (i = 0; i < r->nr_changes; i++)
-		if (r->changes[i].old_slot != REMAP_NO_SLOT)
-			remap_md_stage_bad(r->md, r->changes[i].old_slot, EIO);
+	for (i = 0; i < r->nr_moves; i++)
+		if (r->moves[i].old_slot != REMAP_NO_SLOT)
+			remap_md_stage_bad(r->md, r->moves[i].old_slot, EIO);
 	remap_md_commit(r->md);
 }
 
 static blk_status_t remap_commit_batch(struct remap *r)
 {
-	unsigned int i, nr = r->nr_changes;
-	bool doubtful = false;
 	int ret;
 
-	if (!nr)
+	if (!r->nr_moves)
 		return BLK_STS_OK;
-	sort(r->changes, nr, sizeof(*r->changes), remap_change_cmp, NULL);
 
-	/* What publishing needs is taken before anything is on disk. */
-	ret = remap_map_prepare(&r->map, r->changes, nr, GFP_NOIO);
-	if (!ret) {
-		ret = remap_md_commit(r->md);
-		if (!ret) {
-			remap_map_publish(&r->map);
-		} else {
-			remap_map_abandon(&r->map);
-			doubtful = true;
-		}
-	} else {
+	ret = remap_batch_prepare(r);
+	if (ret) {
 		/* Staged, but never written: a later commit would do so. */
-		doubtful = true;
+		set_bit(REMAP_F_BROKEN, &r->flags);
+	} else {
+		ret = remap_md_commit(r->md);
+		if (ret)
+			remap_batch_in_doubt(r);
+		else
+			remap_batch_done(r);
 	}
 
-	if (doubtful) {
+	if (ret)
 		DMERR("%s: commit of %u remaps failed: %d", dm_table_device_name(r->ti->table),
-		      nr, ret);
-		remap_batch_in_doubt(r);
-	} else {
-		clear_bit(REMAP_F_SPARE_LOST, &r->flags);
-		atomic64_add(nr, &r->nr_remapped);
-		pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
-				    dm_table_device_name(r->ti->table), nr, r->main->name,
-				    (unsigned long long)r->changes[0].block);
-		for (i = 0; i < nr; i++)
-			if (r->changes[i].was_doubtful)
-				atomic64_dec(&r->nr_doubt);
+		      r->nr_moves, ret);
+	else
 		/* If this fails the new entries still win, by sequence. */
 		remap_retire_slots(r);
-	}
-	r->nr_changes = 0;
+	r->nr_moves = 0;
 	if (!ret)
 		return BLK_STS_OK;
 	r->commit_failed = true;
@@ -1063,6 +1081,7 @@ static void remap_free(struct remap *r)
 	if (r->wq)
 		destroy_workqueue(r->wq);
 	bioset_exit(&r->bios);
+	kvfree(r->moves);
 	kvfree(r->changes);
 	kvfree(r->bad);
 	if (r->map.filter)
@@ -1110,9 +1129,10 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 
 	ret = -ENOMEM;
 	ti->error = "Cannot allocate resources";
+	r->moves = kvmalloc_array(REMAP_BATCH, sizeof(*r->moves), GFP_KERNEL);
 	r->changes = kvmalloc_array(REMAP_BATCH, sizeof(*r->changes), GFP_KERNEL);
 	r->bad = kvmalloc_array(REMAP_MAX_FOUND + 1, sizeof(*r->bad), GFP_KERNEL);
-	if (!r->changes || !r->bad || bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
+	if (!r->moves || !r->changes || !r->bad || bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
 		goto bad;
 	r->wq = alloc_ordered_workqueue("dm-" DM_MSG_PREFIX, WQ_MEM_RECLAIM);
 	if (!r->wq)
