@@ -937,32 +937,47 @@ static void remap_count(struct remap_md *md, const struct remap_entry *e, int by
 	}
 }
 
-/* Put an entry into the table in memory, to be part of the next commit. */
-static void remap_stage(struct remap_md *md, u64 slot, enum remap_entry_state state,
-			u64 block, u32 seq, enum remap_entry_cause cause, int err)
+/*
+ * Put an entry into the table in memory, to be part of the next commit; @was
+ * (may be NULL) gets what was there.
+ */
+static void remap_put_entry(struct remap_md *md, u64 slot, const struct remap_entry *entry,
+			    struct remap_entry *was)
 {
 	u64 index = div_u64(slot, REMAP_ENTRIES_PER_BLOCK);
 	struct remap_table_block *tb = xa_load(&md->table, index);
 	struct remap_entry *e = &tb->entries[slot - index * REMAP_ENTRIES_PER_BLOCK];
 	u16 in_use = le16_to_cpu(tb->in_use);
-	u64 hi = seq & REMAP_ENTRY_SEQ_MASK;
 
-	if (remap_entry_state(e) != REMAP_ENTRY_FREE)
-		in_use--;
+	if (was)
+		*was = *e;
+	in_use -= remap_entry_state(e) != REMAP_ENTRY_FREE;
+	in_use += remap_entry_state(entry) != REMAP_ENTRY_FREE;
 	remap_count(md, e, -1);
-
-	hi |= (u64)(err & 0xff) << REMAP_ENTRY_ERRNO_SHIFT;
-	hi |= (u64)(u32)ktime_get_real_seconds() << REMAP_ENTRY_TIME_SHIFT;
-	e->lo = cpu_to_le64(block | (u64)state << REMAP_ENTRY_STATE_SHIFT |
-			    (u64)cause << REMAP_ENTRY_CAUSE_SHIFT);
-	e->hi = cpu_to_le64(hi);
-	remap_count(md, e, 1);
-	tb->in_use = cpu_to_le16(in_use + 1);
+	remap_count(md, entry, 1);
+	*e = *entry;
+	tb->in_use = cpu_to_le16(in_use);
 	xa_set_mark(&md->table, index, REMAP_DIRTY);
 }
 
-void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slot,
-			   enum remap_entry_cause cause, int err)
+static void remap_stage(struct remap_md *md, u64 slot, enum remap_entry_state state,
+			u64 block, u32 seq, enum remap_entry_cause cause, int err,
+			struct remap_entry *was)
+{
+	u64 hi = seq & REMAP_ENTRY_SEQ_MASK;
+	struct remap_entry entry;
+
+	hi |= (u64)(err & 0xff) << REMAP_ENTRY_ERRNO_SHIFT;
+	hi |= (u64)(u32)ktime_get_real_seconds() << REMAP_ENTRY_TIME_SHIFT;
+	entry.lo = cpu_to_le64(block | (u64)state << REMAP_ENTRY_STATE_SHIFT |
+			       (u64)cause << REMAP_ENTRY_CAUSE_SHIFT);
+	entry.hi = cpu_to_le64(hi);
+	remap_put_entry(md, slot, &entry, was);
+}
+
+void remap_md_stage_block(struct remap_md *md, u32 slot, u64 block,
+			  enum remap_entry_state state, u32 old_slot,
+			  enum remap_entry_cause cause, int err, struct remap_entry *was)
 {
 	const struct remap_entry *old = NULL;
 	u32 seq = md->next_seq;
@@ -974,7 +989,21 @@ void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slo
 		seq = (remap_entry_seq(old) + 1) & REMAP_ENTRY_SEQ_MASK;
 	else
 		md->next_seq = (seq + 1) & REMAP_ENTRY_SEQ_MASK;
-	remap_stage(md, slot, REMAP_ENTRY_MAPPED, block, seq, cause, err);
+	remap_stage(md, slot, state, block, seq, cause, err, was);
+}
+
+void remap_md_stage_free(struct remap_md *md, u32 slot, struct remap_entry *was)
+{
+	static const struct remap_entry nothing;
+
+	remap_put_entry(md, slot, &nothing, was);
+}
+
+void remap_md_unstage(struct remap_md *md, u32 slot, const struct remap_entry *was)
+{
+	remap_put_entry(md, slot, was, NULL);
+	if (remap_entry_state(was) == REMAP_ENTRY_FREE)
+		remap_md_unalloc(md, slot);
 }
 
 u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except)
@@ -1000,7 +1029,7 @@ void remap_md_stage_bad(struct remap_md *md, u32 slot, int err)
 	const struct remap_entry *e = remap_entry(md, slot);
 
 	remap_stage(md, slot, REMAP_ENTRY_BAD, remap_entry_block(e), remap_entry_seq(e),
-		    REMAP_CAUSE_SLOT, err);
+		    REMAP_CAUSE_SLOT, err, NULL);
 }
 
 sector_t remap_md_slot_sector(struct remap_md *md, u32 slot)
@@ -1015,8 +1044,24 @@ static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy,
 	return md->table_start[copy] + index * REMAP_TABLE_BLOCK_SECTORS;
 }
 
+/*
+ * Flush the spare.  If it fails, what was in its cache may be gone, slots with
+ * it, and it would not say so again: nothing can be relied on any more.
+ */
+static int remap_flush_spare(struct remap_md *md)
+{
+	int r = blkdev_issue_flush(md->spare);
+
+	if (r) {
+		DMERR("%s: spare: flush error %d: metadata is read-only now", md->name, r);
+		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
+		md->read_only = true;
+	}
+	return r;
+}
+
 static int remap_write_table_block(struct remap_md *md, struct remap_table_block *tb,
-				   u64 index, unsigned int copy)
+				   u64 index, unsigned int copy, blk_opf_t flags)
 {
 	sector_t sector = remap_table_sector(md, copy, index);
 	int r;
@@ -1025,7 +1070,7 @@ static int remap_write_table_block(struct remap_md *md, struct remap_table_block
 	tb->position = cpu_to_le64(sector);
 	tb->crc = cpu_to_le32(remap_struct_crc(md->seed, tb, sizeof(*tb),
 					       offsetof(struct remap_table_block, crc)));
-	r = remap_write_durable(md, REMAP_ROLE_SPARE, sector, tb, sizeof(*tb));
+	r = remap_io_sync(md->spare, REQ_OP_WRITE | flags, sector, tb, sizeof(*tb));
 	if (r)
 		DMERR("%s: spare: table copy %u, block %llu at sector %llu: write error %d",
 		      md->name, copy, (unsigned long long)index,
@@ -1034,52 +1079,50 @@ static int remap_write_table_block(struct remap_md *md, struct remap_table_block
 }
 
 /*
- * Write the table blocks with mark REMAP_DIRTY to every live copy, one copy
- * after the other, never two at a time: whatever is torn, another copy is
- * whole.  The newest valid copy, which is the one written or loaded last, is
- * overwritten last.  Returns the copies that took everything.
+ * Write one copy of each table block with mark REMAP_DIRTY: the one behind
+ * that which was written or loaded last.  Copies that fail go from *@good.
  */
-static unsigned int remap_write_copies(struct remap_md *md, u64 gen)
+static int remap_write_pass(struct remap_md *md, u64 gen, unsigned int *good)
 {
-	unsigned int newest, i, copy, good = md->live;
+	bool flush = remap_fua_is_flush(md->spare);
 	struct remap_table_block *tb;
 	unsigned long index;
+	unsigned int copy;
 
 	xa_for_each_marked(&md->table, index, tb, REMAP_DIRTY) {
 		tb->generation = cpu_to_le64(gen);
-		newest = tb->copy;
-		for (i = 1; i <= md->nr_copies; i++) {
-			copy = (newest + i) % md->nr_copies;
-			if (good & BIT(copy) && remap_write_table_block(md, tb, index, copy))
-				good &= ~BIT(copy);
-		}
+		copy = (tb->copy + 1) % md->nr_copies;
+		if (!(*good & BIT(copy)))
+			tb->copy = copy;
+		else if (remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA))
+			*good &= ~BIT(copy);
 	}
-	return good;
+	return flush ? remap_flush_spare(md) : 0;
 }
 
 /*
- * Flush what the entries point to, write the copies, and record on the
- * superblocks which of them have no say any more, before anybody relies on
- * the others.
+ * Flush what the entries point to, then write the live copies of the dirty
+ * table blocks, each durable before the next one: whatever is torn, another
+ * copy is whole.  The newest valid copy, which is the one written or loaded
+ * last, is overwritten last.  Then record on the superblocks which copies have
+ * no say any more, before anybody relies on the others.
  */
 static int remap_write_dirty(struct remap_md *md)
 {
-	unsigned int good;
+	unsigned int good = md->live, i;
+	u64 gen;
 	int r;
 
-	r = blkdev_issue_flush(md->spare);
-	if (r) {
-		/*
-		 * What was in its cache may be gone, slots with it, and it
-		 * would not say so again.
-		 */
-		DMERR("%s: spare: flush error %d: metadata is read-only now", md->name, r);
-		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
-		md->read_only = true;
+	r = remap_flush_spare(md);
+	if (r)
 		return r;
-	}
 
-	good = remap_write_copies(md, remap_next_generation(md));
+	gen = remap_next_generation(md);
+	for (i = 0; i < md->nr_copies; i++) {
+		r = remap_write_pass(md, gen, &good);
+		if (r)
+			return r;
+	}
 	if (!good) {
 		DMERR("%s: spare: no table copy could be written", md->name);
 		return -EIO;
@@ -1146,6 +1189,23 @@ static void remap_init_table_block(struct remap_table_block *tb, u64 index)
 	tb->index = cpu_to_le64(index);
 }
 
+static int remap_add_table_block(struct remap_md *md, u64 index)
+{
+	struct remap_table_block *tb;
+	int r;
+
+	if (xa_load(&md->table, index))
+		return 0;
+	tb = kmalloc(REMAP_TABLE_BLOCK_SIZE, REMAP_GFP);
+	if (!tb)
+		return -ENOMEM;
+	remap_init_table_block(tb, index);
+	r = xa_err(xa_store(&md->table, index, tb, REMAP_GFP));
+	if (r)
+		kfree(tb);
+	return r;
+}
+
 /*
  * Initialise more of the table: new blocks on every live copy, then the
  * length on the superblocks, and only then may they be used.
@@ -1156,8 +1216,8 @@ static int remap_extend_table(struct remap_md *md)
 	u64 add = clamp_t(u64, old / 4, REMAP_EXTEND_MIN, REMAP_EXTEND_MAX);
 	u64 end = min(old + add, md->table_blocks), index;
 	unsigned int copy, good = 0;
-	struct remap_table_block *tb = NULL;
-	int r;
+	struct remap_table_block *tb;
+	int r = 0;
 
 	if (old == md->table_blocks)
 		return -ENOSPC;
@@ -1165,18 +1225,12 @@ static int remap_extend_table(struct remap_md *md)
 		return -EROFS;
 
 	/* Beyond the length nobody looks, so they can be in memory already. */
-	for (index = old; index < end; index++) {
-		if (xa_load(&md->table, index))
-			continue;
-		tb = kmalloc(REMAP_TABLE_BLOCK_SIZE, GFP_NOIO);
-		if (!tb)
-			return -ENOMEM;
-		remap_init_table_block(tb, index);
-		r = xa_err(xa_store(&md->table, index, tb, GFP_NOIO));
-		if (r) {
-			kfree(tb);
+	for (index = old; index < end && !r; index++)
+		r = remap_add_table_block(md, index);
+	if (r) {
+		end = index - 1;
+		if (end == old)
 			return r;
-		}
 	}
 
 	gen = remap_next_generation(md);
@@ -1186,7 +1240,7 @@ static int remap_extend_table(struct remap_md *md)
 		for (index = old; index < end; index++) {
 			tb = xa_load(&md->table, index);
 			tb->generation = cpu_to_le64(gen);
-			if (remap_write_table_block(md, tb, index, copy))
+			if (remap_write_table_block(md, tb, index, copy, 0))
 				break;
 		}
 		if (index == end)
@@ -1194,6 +1248,9 @@ static int remap_extend_table(struct remap_md *md)
 	}
 	if (!good)
 		return -EIO;
+	r = remap_flush_spare(md);
+	if (r)
+		return r;
 	md->live = good;
 	md->table_length = end;
 	r = remap_write_sbs(md);
@@ -1256,9 +1313,25 @@ static u64 remap_slots_initialised(const struct remap_md *md)
 	return min(md->table_length * REMAP_ENTRIES_PER_BLOCK, md->nr_slots);
 }
 
-int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot)
+/* How many of @max slots from @slot on can be given out together? */
+static u32 remap_run_of_slots(struct remap_md *md, u64 slot, u32 max, bool group_only)
+{
+	u32 nr;
+
+	for (nr = 1; nr < max; nr++) {
+		if (!remap_group_offset(md, slot + nr) &&
+		    (group_only || !remap_group_free(md, slot + nr)))
+			break;
+		if (!remap_slot_free(md, slot + nr))
+			break;
+	}
+	return nr;
+}
+
+int remap_md_alloc(struct remap_md *md, u64 block, u32 max, u32 *slot)
 {
 	u64 end, found, next = md->last_slot + 1;
+	u32 nr = 1;
 	int r;
 
 	if (md->read_only)
@@ -1267,31 +1340,43 @@ int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot)
 	if (block == md->last_block + 1 && next < remap_slots_initialised(md) &&
 	    remap_group_offset(md, next) && remap_slot_free(md, next)) {
 		found = next;
+		nr = remap_run_of_slots(md, found, max, true);
 		goto out;
 	}
 
 	for (;;) {
 		end = remap_slots_initialised(md);
 		found = remap_find_group(md, md->cursor, end);
-		md->cursor = found < end ? found + 1 : end;
-		if (found < end)
+		if (found < end) {
+			nr = remap_run_of_slots(md, found, max, false);
+			md->cursor = found + nr;
 			goto out;
+		}
+		md->cursor = end;
 		r = remap_extend_table(md);
 		if (r == -ENOSPC)
 			break;
 		if (r)
 			return r;
 	}
-	/* No slot is ever given back, so neither search begins anew. */
 	found = remap_find_any(md, md->any_cursor, end);
 	md->any_cursor = found;
 	if (found == end)
 		return -ENOSPC;
 out:
-	md->last_block = block;
-	md->last_slot = found;
+	md->last_block = block + nr - 1;
+	md->last_slot = found + nr - 1;
 	*slot = found;
-	return 0;
+	return nr;
+}
+
+void remap_md_unalloc(struct remap_md *md, u32 slot)
+{
+	u64 group = slot - min(slot, remap_group_offset(md, slot));
+
+	md->cursor = min(md->cursor, group);
+	md->any_cursor = min_t(u64, md->any_cursor, slot);
+	md->last_block = U64_MAX - 1;
 }
 
 /* ---- Table: loading ---- */
@@ -1693,7 +1778,7 @@ static void remap_settle(struct remap_md *md, struct remap_change *group, size_t
 		best = 0;
 		group[0].where = REMAP_IS_LOST;
 		remap_stage(md, group[0].slot, REMAP_ENTRY_LOST, group[0].block, group[0].seq,
-			    REMAP_CAUSE_SLOT, EIO);
+			    REMAP_CAUSE_SLOT, EIO, NULL);
 	}
 	for (i = 0; i < nr; i++) {
 		if (i != best)
@@ -1818,6 +1903,80 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	if (!r)
 		r = remap_fill_map(md, map);
 	return r;
+}
+
+/* ---- Checking ---- */
+
+bool remap_md_hidden(const struct remap_md *md, u64 block, u64 count)
+{
+	const struct remap_superblock *sb = md->sb;
+	unsigned int i;
+
+	for (i = 0; i < sb->nr_hidden; i++)
+		if (remap_ranges_overlap(block, count, le64_to_cpu(sb->hidden[i].start),
+					 le32_to_cpu(sb->hidden[i].count)))
+			return true;
+	return false;
+}
+
+u64 remap_md_check_sbs(struct remap_md *md)
+{
+	const struct remap_superblock *sb = md->io_buf;
+	u64 damaged = 0;
+	unsigned int i;
+
+	for (i = 0; i < REMAP_SB_COPIES; i++) {
+		u64 sector = le64_to_cpu(md->sb->sb_sector[i]);
+
+		if (sector + REMAP_SB_SECTORS <= bdev_nr_sectors(md->spare) &&
+		    !remap_io_sync(md->spare, REQ_OP_READ, sector, md->io_buf, REMAP_SB_SIZE) &&
+		    remap_head_valid(&sb->head, REMAP_SB_SIZE, md->seed) &&
+		    sb->head.copy == i && le64_to_cpu(sb->head.position) == sector &&
+		    remap_sb_same(sb, md->sb))
+			continue;
+		DMWARN("%s: spare: superblock copy %u at sector %llu is damaged or old",
+		       md->name, i, (unsigned long long)sector);
+		damaged++;
+	}
+	return damaged;
+}
+
+/* Is @tb, as read from @copy, what it should be? */
+static bool remap_check_table_block(struct remap_md *md, const struct remap_table_block *tb,
+				    unsigned int copy, u64 index)
+{
+	if (!remap_table_block_valid(md, tb, copy, index))
+		return false;
+	/* What is not committed yet differs from what is in memory. */
+	return xa_get_mark(&md->table, index, REMAP_DIRTY) ||
+		remap_table_block_same(tb, xa_load(&md->table, index));
+}
+
+u64 remap_md_check_table(struct remap_md *md, u64 first, unsigned int nr, void *buf)
+{
+	u64 damaged = 0, index;
+	unsigned int copy, n;
+	bool whole;
+
+	for (copy = 0; copy < md->nr_copies; copy++) {
+		if (!(md->live & BIT(copy)))
+			continue;
+		whole = !remap_read_bulk(md->spare, remap_table_sector(md, copy, first), buf, nr);
+		for (n = 0; n < nr; n++) {
+			void *tb = buf + n * REMAP_TABLE_BLOCK_SIZE;
+
+			index = first + n;
+			if ((whole || !remap_read_bulk(md->spare,
+						       remap_table_sector(md, copy, index),
+						       tb, 1)) &&
+			    remap_check_table_block(md, tb, copy, index))
+				continue;
+			DMWARN_LIMIT("%s: spare: table copy %u, block %llu is damaged",
+				     md->name, copy, (unsigned long long)index);
+			damaged++;
+		}
+	}
+	return damaged;
 }
 
 void remap_md_info(const struct remap_md *md, struct remap_md_info *info)

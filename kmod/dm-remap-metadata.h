@@ -17,6 +17,12 @@
 #include "dm-remap-format.h"
 #include "dm-remap-map.h"
 
+/*
+ * In the error path memory is asked for in a way that fails rather than
+ * waits: what would have to be written to free some may wait for us.
+ */
+#define REMAP_GFP	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
+
 struct remap_md;
 
 /*
@@ -43,21 +49,33 @@ int remap_md_load(struct remap_md *md, struct remap_map *map);
 int remap_md_activate(struct remap_md *md);
 
 /*
- * Find a slot for main block @block for which nothing is staged; extends the
- * table if need be.  Right after @block - 1 it is the next slot where
- * possible; other blocks begin a new physical block of the spare.
- * -ENOSPC: the spare is full.
+ * Find slots for @max blocks of the main from @block on, for which nothing is
+ * staged; extends the table if need be.  Returns how many consecutive slots
+ * there are, at least one, the first one in *@slot.  Right after @block - 1
+ * it is the next slot where possible; other blocks begin a new physical block
+ * of the spare.  -ENOSPC: the spare is full.
  */
-int remap_md_alloc(struct remap_md *md, u64 block, u32 *slot);
+int remap_md_alloc(struct remap_md *md, u64 block, u32 max, u32 *slot);
+/* @slot, and what was given out after it, is free unless its entry is in use. */
+void remap_md_unalloc(struct remap_md *md, u32 slot);
 
 /*
- * Stage the entry of @slot: @block lives there.  @old_slot (or REMAP_NO_SLOT)
- * is the block's former slot, whose entry the new one has to beat.
+ * Stage the entry of @slot for @block: mapped, or lost.  @old_slot (or
+ * REMAP_NO_SLOT) is the block's former slot, whose entry the new one has to
+ * beat.  *@was gets the entry that was there.
  */
-void remap_md_stage_mapped(struct remap_md *md, u32 slot, u64 block, u32 old_slot,
-			   enum remap_entry_cause cause, int err);
+void remap_md_stage_block(struct remap_md *md, u32 slot, u64 block,
+			  enum remap_entry_state state, u32 old_slot,
+			  enum remap_entry_cause cause, int err, struct remap_entry *was);
+/*
+ * Stage: nothing is in @slot.  It is not given out again before
+ * remap_md_unalloc().
+ */
+void remap_md_stage_free(struct remap_md *md, u32 slot, struct remap_entry *was);
 /* Stage: never use @slot again. */
 void remap_md_stage_bad(struct remap_md *md, u32 slot, int err);
+/* Put back what was there before something was staged. */
+void remap_md_unstage(struct remap_md *md, u32 slot, const struct remap_entry *was);
 
 /*
  * The slot with an entry for @block other than @except, or REMAP_NO_SLOT.
@@ -102,6 +120,17 @@ struct remap_md_info {
 };
 
 void remap_md_info(const struct remap_md *md, struct remap_md_info *info);
+
+/* Is one of the @count blocks from @block on hidden? */
+bool remap_md_hidden(const struct remap_md *md, u64 block, u64 count);
+
+/*
+ * Compare what is on the spare with what should be there: superblocks, or @nr
+ * blocks of the live table copies from @first on (@buf: vmalloc()ed, as many
+ * table blocks).  Returns how many copies are damaged or unreadable.
+ */
+u64 remap_md_check_sbs(struct remap_md *md);
+u64 remap_md_check_table(struct remap_md *md, u64 first, unsigned int nr, void *buf);
 
 /* Fill @sectors with places of the main to ask whether it is alive. */
 unsigned int remap_md_label_sectors(const struct remap_md *md, sector_t *sectors,

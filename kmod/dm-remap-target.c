@@ -11,18 +11,30 @@
  * bio.  Nothing is acknowledged that is not on the main or in a slot whose
  * entry is durable.
  *
+ * Messages that move blocks are requests to the worker.  It claims their
+ * range, so that new writes to it are queued, waits for the writes below us
+ * (struct remap_inflight), and then has the blocks for itself.
+ *
  * Locking: map() and end_io() take r->lock to queue a bio and look at flags
- * without it.  All else that changes (metadata, map, batch) belongs to the
- * worker, or to preresume and the destructor while no I/O flows.  An entry of
- * remap_sets is protected by remap_sets_lock.
+ * without it.  All else that changes (metadata, map, batch, claim) belongs to
+ * the worker, or to preresume and the destructor while no I/O flows.  Claim
+ * and map are read as remap_enter() says.  An entry of remap_sets is
+ * protected by remap_sets_lock.
  */
 #include <linux/bio.h>
+#include <linux/completion.h>
 #include <linux/device-mapper.h>
 #include <linux/init.h>
+#include <linux/kobject.h>
 #include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/ratelimit.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
@@ -46,10 +58,30 @@
 /* Places spread over the main to ask whether it is alive, after the labels. */
 #define REMAP_SPREAD		8
 
+/* A main that gave no answer is not asked again before this has passed. */
+#define REMAP_ASK_AGAIN		(5 * HZ)
+
+/* Feature max_burst counts blocks per this time. */
+#define REMAP_BURST_TIME	(60 * HZ)
+
+/* Events that only report further remaps: so many uevents in so much time. */
+#define REMAP_UEVENT_BURST	1
+#define REMAP_UEVENT_INTERVAL	(5 * HZ)
+
+/* The worker claims at most so many blocks at a time for a message. */
+#define REMAP_CLAIM		256
+
+/* Default of feature low_space, percent. */
+#define REMAP_LOW_SPACE_DEFAULT	10
+
+/* Message check: table blocks read at a time. */
+#define REMAP_CHECK_BLOCKS	256
+
 enum remap_flag {
 	REMAP_F_ACTIVE,			/* the epoch was raised: writes may pass */
 	REMAP_F_FAILED,			/* the last activation failed: no write passes */
-	REMAP_F_BROKEN,			/* no memory to remember what is in doubt */
+	REMAP_F_SUSPENDED,		/* messages do no I/O */
+	REMAP_F_MAIN_LOST,		/* the main gave no answer, nor any success since */
 	REMAP_F_READ_ONLY,		/* feature, read-only table or set */
 	REMAP_F_READ_ONLY_ASKED,	/* feature read_only was in the table line */
 	REMAP_F_NO_AUTO,		/* feature no_auto_remap */
@@ -57,6 +89,64 @@ enum remap_flag {
 	REMAP_F_FUA_ASKED,		/* feature fua was in the table line */
 	REMAP_F_FULL,			/* no slot was left */
 	REMAP_F_SPARE_LOST,		/* no slot could be written */
+};
+
+/*
+ * I/O below us that a claim has to wait for: everything that changes, and
+ * everything at slots.  There are two counters, and the phase says in which
+ * of them new I/O is counted; who waits flips the phase first.
+ */
+struct remap_inflight {
+	long nr[2];
+};
+
+/* One block on its way to a slot, not yet committed. */
+struct remap_move {
+	u64 block;
+	u32 slot;
+	u32 old_slot;			/* to be retired, or REMAP_NO_SLOT */
+	struct remap_entry was;		/* entry of @slot until now */
+	enum remap_where where;
+	bool was_doubtful;
+};
+
+struct remap;
+
+/* What a message asks the worker to do. */
+struct remap_request {
+	struct list_head list;
+	int (*fn)(struct remap *r, struct remap_request *request);
+	bool changes;			/* the members */
+	u64 block;			/* of the main; check: of the table */
+	u32 count;
+	void *buf;			/* check: as many table blocks */
+	u64 damaged;			/* check: copies */
+	int error;
+	struct completion done;
+};
+
+enum remap_health {
+	REMAP_SPARE_LOST,
+	REMAP_MAIN_LOST,
+	REMAP_FULL,
+	REMAP_DEGRADED,
+	REMAP_LOW_SPACE,
+	REMAP_OK,
+};
+
+enum remap_mode {
+	REMAP_MODE_FAIL,
+	REMAP_MODE_RO,
+	REMAP_MODE_RW,
+};
+
+/* What an event is raised for. */
+struct remap_condition {
+	enum remap_health health;
+	enum remap_mode mode;
+	unsigned int live;
+	bool fua;
+	u64 used, doubt;
 };
 
 struct remap {
@@ -68,41 +158,50 @@ struct remap {
 	unsigned int sectors_shift;	/* log2 of sectors of a block */
 	unsigned long flags;		/* enum remap_flag */
 
-	spinlock_t lock;		/* queue */
+	unsigned int max_burst;		/* blocks, 0: no limit */
+	unsigned int low_space;		/* percent of the slots */
+
+	struct remap_inflight __percpu *inflight;
+	unsigned int phase;
+	u64 claim_block;		/* range of a message */
+	u32 claim_count;		/* 0: none */
+
+	spinlock_t lock;		/* queue, requests */
 	struct bio_list queue;		/* for the worker */
+	struct list_head requests;	/* likewise */
 	struct workqueue_struct *wq;
 	struct work_struct work;
 	struct bio_set bios;		/* for parts of queued bios */
 
-	/* The worker's batch: blocks with a new place, not yet committed. */
+	/* The worker's batch. */
 	struct remap_move *moves;
-	unsigned int nr_moves;
 	struct remap_change *changes;	/* the same for the map */
+	unsigned int nr_moves;
 	unsigned int nr_bad_slots;
 	bool commit_failed;		/* one of those for the queue at hand */
 	bool main_silent;		/* the main did not answer, likewise */
 	bool main_unflushed;		/* it was written without FUA, likewise */
 	struct remap_bad *bad;		/* what the search in one bio has found */
+	void *buf[2];			/* the worker's, a block each */
+	unsigned long ask_again;	/* jiffies, see REMAP_F_MAIN_LOST */
+	unsigned long burst_start;	/* jiffies */
+	unsigned int burst_blocks;	/* remapped since */
+	struct remap_condition reported;	/* by the last event */
+	struct ratelimit_state uevents;
 
 	atomic64_t nr_remapped;		/* since the table was loaded */
 	atomic64_t nr_main_write_errors;
 	atomic64_t nr_main_read_errors;
 	atomic64_t nr_spare_errors;
 	atomic64_t nr_failed;		/* writes that ended with an error */
+	atomic64_t nr_circuit;		/* writes not remapped: the main is gone */
+	atomic64_t nr_burst;		/* writes not remapped: max_burst */
 	atomic64_t nr_doubt;		/* blocks in doubt */
 
 	/* In remap_sets: */
 	struct list_head list;
 	u8 set_uuid[REMAP_UUID_SIZE];
 	bool loaded;			/* table and map are in memory */
-};
-
-/* A block on its way to a slot. */
-struct remap_move {
-	u64 block;
-	u32 slot;
-	u32 old_slot;			/* that it leaves, or REMAP_NO_SLOT */
-	bool was_doubtful;
 };
 
 enum remap_sent {
@@ -112,10 +211,13 @@ enum remap_sent {
 	REMAP_FINISHED,			/* by the worker, status is final */
 };
 
+#define REMAP_NOT_COUNTED	2
+
 /* Per bio. */
 struct remap_io {
 	struct bvec_iter iter;		/* as it was when sent */
 	enum remap_sent sent;
+	unsigned int phase;		/* of remap_inflight, or REMAP_NOT_COUNTED */
 	/* The worker's: */
 	blk_status_t status;
 	bool staged;			/* depends on a commit */
@@ -148,9 +250,10 @@ static struct remap_io *remap_io(struct bio *bio)
 
 /* ---- Worker: parts of a queued bio ---- */
 
-/* A run of blocks of a queued bio. */
+/* Blocks to write: a run of a queued bio, or one block in a buffer. */
 struct remap_part {
-	struct bio *bio;
+	struct bio *bio;		/* or NULL */
+	void *data;			/* then this */
 	u64 block;			/* on the main */
 	u32 offset;			/* in blocks, from the bio's begin */
 	u32 count;			/* blocks */
@@ -160,6 +263,7 @@ static struct remap_part remap_subpart(const struct remap_part *part, u32 offset
 {
 	return (struct remap_part) {
 		.bio = part->bio,
+		.data = part->data,
 		.block = part->block + offset,
 		.offset = part->offset + offset,
 		.count = count,
@@ -180,9 +284,12 @@ static blk_status_t remap_write_part(struct remap *r, const struct remap_part *p
 				     blk_opf_t flags)
 {
 	unsigned int shift = r->sectors_shift + SECTOR_SHIFT;
-	struct remap_io *io = remap_io(part->bio);
 	blk_status_t status;
 	struct bio *bio;
+
+	if (!part->bio)
+		return errno_to_blk_status(remap_io_sync(bdev, REQ_OP_WRITE | flags, sector,
+							 part->data, 1U << shift));
 
 	bio = bio_alloc_clone(bdev, part->bio, GFP_NOIO, &r->bios);
 	/*
@@ -191,7 +298,7 @@ static blk_status_t remap_write_part(struct remap *r, const struct remap_part *p
 	 */
 	bio_set_dev(bio, bdev);
 	bio->bi_opf = REQ_OP_WRITE | REQ_SYNC | flags;
-	bio->bi_iter = io->iter;
+	bio->bi_iter = remap_io(part->bio)->iter;
 	bio_advance(bio, part->offset << shift);
 	bio->bi_iter.bi_size = part->count << shift;
 	bio->bi_iter.bi_sector = sector;
@@ -224,7 +331,10 @@ static blk_status_t remap_write_main(struct remap *r, const struct remap_part *p
 /* True, or what was written to the main in this pass may be lost. */
 static bool remap_flush_main(struct remap *r)
 {
-	if (!r->main_unflushed || !blkdev_issue_flush(r->main->bdev))
+	if (!r->main_unflushed)
+		return true;
+	r->main_unflushed = false;
+	if (!blkdev_issue_flush(r->main->bdev))
 		return true;
 	remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
 	return false;
@@ -258,19 +368,17 @@ static bool remap_main_reads(struct remap *r, void *buf, sector_t sector)
 /*
  * A main that is gone fails its writes like one with bad sectors.  Slots are
  * spent only if it answers a read now: of the block that failed, else of a
- * label place, else of a few places spread over the device.
+ * label place, else of a few places spread over the device.  After silence
+ * it is not asked again for a while, and errors are passed on meanwhile.
  */
 static bool remap_main_answers(struct remap *r, u64 block)
 {
 	sector_t places[REMAP_MAX_LABELS], mask;
+	void *buf = r->buf[0];
 	unsigned int i, nr;
 	bool alive;
-	void *buf;
 
 	if (r->main_silent)
-		return false;
-	buf = kmalloc((1U << r->sectors_shift) << SECTOR_SHIFT, GFP_NOIO);
-	if (!buf)
 		return false;
 
 	alive = remap_main_reads(r, buf, block << r->sectors_shift);
@@ -281,14 +389,25 @@ static bool remap_main_answers(struct remap *r, u64 block)
 	mask = ~(sector_t)((1U << r->sectors_shift) - 1);
 	for (i = 0; i < REMAP_SPREAD && !alive; i++)
 		alive = remap_main_reads(r, buf, (r->ti->len / REMAP_SPREAD * i) & mask);
-	kfree(buf);
 
 	r->main_silent = !alive;
-	if (!alive)
+	if (alive) {
+		clear_bit(REMAP_F_MAIN_LOST, &r->flags);
+	} else {
+		WRITE_ONCE(r->ask_again, jiffies + REMAP_ASK_AGAIN);
+		set_bit(REMAP_F_MAIN_LOST, &r->flags);
 		DMERR_LIMIT("%s: main %s does not answer: error at block %llu is passed on",
 			    dm_table_device_name(r->ti->table), r->main->name,
 			    (unsigned long long)block);
+	}
 	return alive;
+}
+
+/* The main gave no answer a moment ago. */
+static bool remap_circuit_open(struct remap *r)
+{
+	return unlikely(test_bit(REMAP_F_MAIN_LOST, &r->flags)) &&
+		time_before(jiffies, READ_ONCE(r->ask_again));
 }
 
 /* ---- Worker: blocks to slots ---- */
@@ -304,6 +423,46 @@ static bool remap_in_batch(const struct remap *r, u64 block, u32 count)
 }
 
 /*
+ * Stage the entry of one block that is in @slot now, or is lost.  @old is the
+ * slot that it leaves, or REMAP_NO_SLOT.
+ */
+static void remap_stage_move(struct remap *r, const struct remap_part *part, u32 slot, u32 old,
+			     enum remap_where where, enum remap_entry_cause cause, int err)
+{
+	struct remap_move *move = &r->moves[r->nr_moves++];
+	struct remap_run now;
+
+	remap_map_lookup(&r->map, part->block, 1, &now);
+	/* A block in doubt was on its way from a slot that had failed. */
+	if (old == REMAP_NO_SLOT && now.where == REMAP_IN_DOUBT)
+		old = remap_md_find_slot(r->md, part->block, slot);
+
+	*move = (struct remap_move) {
+		.block = part->block,
+		.slot = slot,
+		.old_slot = old,
+		.where = where,
+		.was_doubtful = now.where == REMAP_IN_DOUBT,
+	};
+	remap_md_stage_block(r->md, slot, part->block, where == REMAP_IS_LOST ?
+			     REMAP_ENTRY_LOST : REMAP_ENTRY_MAPPED, old, cause, err, &move->was);
+	if (part->bio)
+		remap_io(part->bio)->staged = true;
+}
+
+/* A free slot for the block of @part, or REMAP_NO_SLOT. */
+static u32 remap_some_slot(struct remap *r, const struct remap_part *part)
+{
+	u32 slot;
+	int ret;
+
+	ret = remap_md_alloc(r->md, part->block, 1, &slot);
+	if (ret == -ENOSPC)
+		set_bit(REMAP_F_FULL, &r->flags);
+	return ret < 0 ? REMAP_NO_SLOT : slot;
+}
+
+/*
  * Write one block to a slot and return that, or REMAP_NO_SLOT.  @want is the
  * slot that the block has already, if any.  Slots that fail become bad once
  * another one has worked: before that the whole spare may be failing.
@@ -313,16 +472,12 @@ static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part,
 	u32 failed[REMAP_MAX_BAD_SLOTS], slot = want;
 	unsigned int nr = 0, i;
 	blk_status_t status;
-	int ret;
 
 	for (;;) {
-		if (slot == REMAP_NO_SLOT) {
-			ret = remap_md_alloc(r->md, part->block, &slot);
-			if (ret == -ENOSPC)
-				set_bit(REMAP_F_FULL, &r->flags);
-			if (ret)
-				return REMAP_NO_SLOT;
-		}
+		if (slot == REMAP_NO_SLOT)
+			slot = remap_some_slot(r, part);
+		if (slot == REMAP_NO_SLOT)
+			return slot;
 		status = remap_write_slots(r, part, slot, 0);
 		if (!status)
 			break;
@@ -354,28 +509,33 @@ static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part,
 static blk_status_t remap_block_to_slot(struct remap *r, const struct remap_part *part,
 					u32 want, u32 old, enum remap_entry_cause cause, int err)
 {
-	struct remap_run was;
 	u32 slot = remap_write_some_slot(r, part, want);
 
 	if (slot == REMAP_NO_SLOT)
 		return BLK_STS_IOERR;
-
-	remap_map_lookup(&r->map, part->block, 1, &was);
 	if (want != REMAP_NO_SLOT && slot != want)
 		old = want;
-	else if (was.where == REMAP_IN_DOUBT)
-		/* It was on its way from a slot that had failed. */
-		old = remap_md_find_slot(r->md, part->block, slot);
-
-	remap_md_stage_mapped(r->md, slot, part->block, old, cause, err);
-	r->moves[r->nr_moves++] = (struct remap_move) {
-		.block = part->block,
-		.slot = slot,
-		.old_slot = old,
-		.was_doubtful = was.where == REMAP_IN_DOUBT,
-	};
-	remap_io(part->bio)->staged = true;
+	remap_stage_move(r, part, slot, old, REMAP_AT_SLOT, cause, err);
 	return BLK_STS_OK;
+}
+
+/*
+ * Write the begin of @part to consecutive slots in one piece.  Returns how
+ * many blocks that were, or 0 if they have to be written one by one.
+ */
+static u32 remap_write_run(struct remap *r, const struct remap_part *part, u32 *slot)
+{
+	struct remap_part run;
+	int nr;
+
+	nr = remap_md_alloc(r->md, part->block, part->count, slot);
+	if (nr <= 0)
+		return 0;
+	run = remap_subpart(part, 0, nr);
+	if (!remap_write_slots(r, &run, *slot, 0))
+		return nr;
+	remap_md_unalloc(r->md, *slot);
+	return 0;
 }
 
 static blk_status_t remap_commit_batch(struct remap *r);
@@ -384,21 +544,53 @@ static blk_status_t remap_commit_batch(struct remap *r);
 static blk_status_t remap_part_to_slots(struct remap *r, const struct remap_part *part,
 					u32 want, u32 old, enum remap_entry_cause cause, int err)
 {
+	bool runs = want == REMAP_NO_SLOT && part->count > 1;
 	blk_status_t status = BLK_STS_OK;
-	u32 i;
+	u32 pos, i, nr, slot;
 
-	for (i = 0; i < part->count && !status; i++) {
-		struct remap_part one = remap_subpart(part, i, 1);
+	for (pos = 0; pos < part->count && !status; pos += nr) {
+		struct remap_part sub, one;
 
 		if (r->nr_moves == REMAP_BATCH)
 			status = remap_commit_batch(r);
-		if (!status)
-			status = remap_block_to_slot(r, &one,
-						     want == REMAP_NO_SLOT ? want : want + i,
-						     old == REMAP_NO_SLOT ? old : old + i,
-						     cause, err);
+		if (status)
+			break;
+		sub = remap_subpart(part, pos, min(part->count - pos, REMAP_BATCH - r->nr_moves));
+		nr = runs ? remap_write_run(r, &sub, &slot) : 0;
+		for (i = 0; i < nr; i++) {
+			one = remap_subpart(&sub, i, 1);
+			remap_stage_move(r, &one, slot + i,
+					 old == REMAP_NO_SLOT ? old : old + pos + i,
+					 REMAP_AT_SLOT, cause, err);
+		}
+		if (nr)
+			continue;
+		/* A slot among them fails, or there is none. */
+		runs = false;
+		nr = 1;
+		one = remap_subpart(&sub, 0, 1);
+		status = remap_block_to_slot(r, &one, want == REMAP_NO_SLOT ? want : want + pos,
+					     old == REMAP_NO_SLOT ? old : old + pos, cause, err);
 	}
 	return status;
+}
+
+/* Feature max_burst: may @blocks more be remapped now? */
+static bool remap_burst_allows(struct remap *r, u32 blocks)
+{
+	if (!r->max_burst)
+		return true;
+	if (time_after(jiffies, r->burst_start + REMAP_BURST_TIME)) {
+		r->burst_start = jiffies;
+		r->burst_blocks = 0;
+	}
+	if (blocks > r->max_burst - r->burst_blocks) {
+		DMWARN_LIMIT("%s: more than %u bad blocks in a minute: error is passed on",
+			     dm_table_device_name(r->ti->table), r->max_burst);
+		return false;
+	}
+	r->burst_blocks += blocks;
+	return true;
 }
 
 /*
@@ -448,13 +640,26 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 {
 	blk_status_t status;
 	unsigned int i, nr;
+	u32 blocks = 0;
 
+	if (remap_circuit_open(r)) {
+		atomic64_inc(&r->nr_circuit);
+		return BLK_STS_IOERR;
+	}
 	status = remap_search_part(r, part, &nr);
 	if (status || !nr)
 		return status;
 	/* Asked after the last of the failures: it speaks for all of them. */
-	if (!remap_main_answers(r, part->block + r->bad[0].offset))
+	if (!remap_main_answers(r, part->block + r->bad[0].offset)) {
+		atomic64_inc(&r->nr_circuit);
 		return r->bad[0].status;
+	}
+	for (i = 0; i < nr; i++)
+		blocks += r->bad[i].count;
+	if (!remap_burst_allows(r, blocks)) {
+		atomic64_inc(&r->nr_burst);
+		return r->bad[0].status;
+	}
 
 	for (i = 0; i < nr && !status; i++) {
 		const struct remap_bad *bad = &r->bad[i];
@@ -551,6 +756,30 @@ static int remap_move_cmp(const void *a, const void *b)
 	return x->block < y->block ? -1 : x->block > y->block;
 }
 
+/* Take what publishing the batch needs, before anything is on disk. */
+static int remap_prepare_batch(struct remap *r)
+{
+	unsigned int i;
+
+	sort(r->moves, r->nr_moves, sizeof(*r->moves), remap_move_cmp, NULL);
+	for (i = 0; i < r->nr_moves; i++)
+		r->changes[i] = (struct remap_change) {
+			.block = r->moves[i].block,
+			.slot = r->moves[i].slot,
+			.where = r->moves[i].where,
+		};
+	return remap_map_prepare(&r->map, r->changes, r->nr_moves, REMAP_GFP, true);
+}
+
+/* Nothing of the batch was written: as if it had never been. */
+static void remap_drop_batch(struct remap *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < r->nr_moves; i++)
+		remap_md_unstage(r->md, r->moves[i].slot, &r->moves[i].was);
+}
+
 /*
  * The outcome of a commit is unknown: no write to its blocks may be
  * acknowledged before a later commit has superseded it, whatever the main
@@ -560,13 +789,13 @@ static void remap_batch_in_doubt(struct remap *r)
 {
 	unsigned int i;
 
+	remap_map_publish_doubtful(&r->map);
 	for (i = 0; i < r->nr_moves; i++)
 		if (!r->moves[i].was_doubtful)
 			atomic64_inc(&r->nr_doubt);
-	remap_map_publish_doubtful(&r->map);
 }
 
-static void remap_batch_done(struct remap *r)
+static void remap_batch_durable(struct remap *r)
 {
 	unsigned int i;
 
@@ -576,35 +805,15 @@ static void remap_batch_done(struct remap *r)
 	pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
 			    dm_table_device_name(r->ti->table), r->nr_moves, r->main->name,
 			    (unsigned long long)r->moves[0].block);
-	for (i = 0; i < r->nr_moves; i++)
+
+	/* Slots whose block has a durable new one are bad from now on. */
+	for (i = 0; i < r->nr_moves; i++) {
 		if (r->moves[i].was_doubtful)
 			atomic64_dec(&r->nr_doubt);
-}
-
-/* Take what publishing needs, whatever comes of the commit. */
-static int remap_batch_prepare(struct remap *r)
-{
-	unsigned int i;
-
-	sort(r->moves, r->nr_moves, sizeof(*r->moves), remap_move_cmp, NULL);
-	for (i = 0; i < r->nr_moves; i++)
-		r->changes[i] = (struct remap_change) {
-			.block = r->moves[i].block,
-			.slot = r->moves[i].slot,
-			.where = REMAP_AT_SLOT,
-		};
-	return remap_map_prepare(&r->map, r->changes, r->nr_moves,
-				 GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN, true);
-}
-
-/* Slots whose block has a durable new one: bad from now on. */
-static void remap_retire_slots(struct remap *r)
-{
-	unsigned int i;
-
-	for (i = 0; i < r->nr_moves; i++)
 		if (r->moves[i].old_slot != REMAP_NO_SLOT)
 			remap_md_stage_bad(r->md, r->moves[i].old_slot, EIO);
+	}
+	/* If this fails the new entries still win, by sequence. */
 	remap_md_commit(r->md);
 }
 
@@ -615,29 +824,23 @@ static blk_status_t remap_commit_batch(struct remap *r)
 	if (!r->nr_moves)
 		return BLK_STS_OK;
 
-	ret = remap_batch_prepare(r);
+	ret = remap_prepare_batch(r);
 	if (ret) {
-		/* Staged, but never written: a later commit would do so. */
-		set_bit(REMAP_F_BROKEN, &r->flags);
+		remap_drop_batch(r);
 	} else {
 		ret = remap_md_commit(r->md);
 		if (ret)
 			remap_batch_in_doubt(r);
 		else
-			remap_batch_done(r);
+			remap_batch_durable(r);
 	}
-
-	if (ret)
-		DMERR("%s: commit of %u remaps failed: %d", dm_table_device_name(r->ti->table),
-		      r->nr_moves, ret);
-	else
-		/* If this fails the new entries still win, by sequence. */
-		remap_retire_slots(r);
+	if (ret) {
+		DMERR_LIMIT("%s: commit of %u remaps failed: %d",
+			    dm_table_device_name(r->ti->table), r->nr_moves, ret);
+		r->commit_failed = true;
+	}
 	r->nr_moves = 0;
-	if (!ret)
-		return BLK_STS_OK;
-	r->commit_failed = true;
-	return BLK_STS_IOERR;
+	return ret ? BLK_STS_IOERR : BLK_STS_OK;
 }
 
 /* ---- Worker: the queue ---- */
@@ -692,6 +895,14 @@ static void remap_process_one(struct remap *r, struct bio *bio)
 	/* Discards only wait here for the first write's formalities. */
 }
 
+static void remap_begin_pass(struct remap *r)
+{
+	r->commit_failed = false;
+	r->main_silent = false;
+	r->main_unflushed = false;
+	r->nr_bad_slots = 0;
+}
+
 /* Write all that is queued, commit, and only then complete. */
 static void remap_process(struct remap *r, struct bio_list *bios)
 {
@@ -700,10 +911,7 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 	struct bio *bio;
 	bool flushed;
 
-	r->commit_failed = false;
-	r->main_silent = false;
-	r->main_unflushed = false;
-	r->nr_bad_slots = 0;
+	remap_begin_pass(r);
 	while ((bio = bio_list_pop(bios))) {
 		remap_process_one(r, bio);
 		bio_list_add(&done, bio);
@@ -720,58 +928,364 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 	}
 }
 
-/* What an event is raised for, as far as it shows in the status line. */
-struct remap_condition {
-	u64 remapped, doubt;
-	unsigned long flags;
-	unsigned int live;
-	bool read_only, degraded;
+/* ---- Worker: requests of messages ---- */
+
+/*
+ * Where the I/O to come is counted.  For as long as the caller stays in this
+ * RCU read-side section a claim that it does not see waits for it; if it does
+ * see the new phase, it sees the claim and the map of that time as well.
+ */
+static unsigned int remap_enter(struct remap *r)
+{
+	/* Pairs with remap_drain(). */
+	return smp_load_acquire(&r->phase);
+}
+
+static bool remap_claimed(struct remap *r, u64 block, u32 count)
+{
+	u32 claimed = READ_ONCE(r->claim_count);
+	u64 first = READ_ONCE(r->claim_block);
+
+	return unlikely(claimed) && block < first + claimed && first < block + count;
+}
+
+static void remap_count_in(struct remap *r, struct remap_io *io, unsigned int phase)
+{
+	io->phase = phase;
+	this_cpu_inc(r->inflight->nr[phase]);
+}
+
+static void remap_count_out(struct remap *r, struct remap_io *io)
+{
+	if (io->phase == REMAP_NOT_COUNTED)
+		return;
+	this_cpu_dec(r->inflight->nr[io->phase]);
+	io->phase = REMAP_NOT_COUNTED;
+}
+
+/*
+ * Wait for all counted I/O that began before.  It is below us, so it ends
+ * without our help; what fails is queued behind the worker's back.
+ */
+static void remap_drain(struct remap *r)
+{
+	unsigned int phase = r->phase;
+	long nr;
+	int cpu;
+
+	/* Pairs with remap_enter(). */
+	smp_store_release(&r->phase, !phase);
+	synchronize_rcu();
+	/* From here on these only go down. */
+	for (;;) {
+		nr = 0;
+		for_each_possible_cpu(cpu)
+			nr += READ_ONCE(per_cpu_ptr(r->inflight, cpu)->nr[phase]);
+		if (!nr)
+			return;
+		schedule_timeout_uninterruptible(1);
+	}
+}
+
+/* From here on writes to the range are queued, and none is in flight. */
+static void remap_claim_range(struct remap *r, u64 block, u32 count)
+{
+	WRITE_ONCE(r->claim_block, block);
+	WRITE_ONCE(r->claim_count, count);
+	remap_drain(r);
+}
+
+static void remap_release_range(struct remap *r)
+{
+	WRITE_ONCE(r->claim_count, 0);
+}
+
+static int remap_slot_error(struct remap *r)
+{
+	return test_bit(REMAP_F_FULL, &r->flags) ? -ENOSPC : -EIO;
+}
+
+/* A block that nobody can read any more gets a slot, but no content. */
+static int remap_declare_lost(struct remap *r, const struct remap_part *part)
+{
+	u32 slot = remap_some_slot(r, part);
+
+	if (slot == REMAP_NO_SLOT)
+		return remap_slot_error(r);
+	remap_stage_move(r, part, slot, REMAP_NO_SLOT, REMAP_IS_LOST, REMAP_CAUSE_MESSAGE, EIO);
+	return 0;
+}
+
+/* Copy one block from the main to a slot. */
+static int remap_move_block(struct remap *r, u64 block)
+{
+	struct remap_part part = { .data = r->buf[1], .block = block, .count = 1 };
+	sector_t sector = block << r->sectors_shift;
+	struct remap_run now;
+
+	remap_map_lookup(&r->map, block, 1, &now);
+	if (now.where != REMAP_AT_MAIN)
+		return 0;
+
+	if (!remap_main_reads(r, part.data, sector)) {
+		if (!remap_main_answers(r, block))
+			return -EIO;
+		/* The question was whether there is a main; this is the last try. */
+		if (!remap_main_reads(r, part.data, sector))
+			return remap_declare_lost(r, &part);
+	}
+	if (remap_block_to_slot(r, &part, REMAP_NO_SLOT, REMAP_NO_SLOT, REMAP_CAUSE_MESSAGE, 0))
+		return remap_slot_error(r);
+	return 0;
+}
+
+/* Message remap. */
+static int remap_move_blocks(struct remap *r, struct remap_request *request)
+{
+	u32 i;
+	int ret = 0;
+
+	BUILD_BUG_ON(REMAP_CLAIM > REMAP_BATCH);
+	remap_claim_range(r, request->block, request->count);
+	for (i = 0; i < request->count && !ret; i++)
+		ret = remap_move_block(r, request->block + i);
+	if (remap_commit_batch(r))
+		ret = -EIO;
+	remap_release_range(r);
+	return ret;
+}
+
+/* Write @slot's data to @block of the main, and see that it is there. */
+static int remap_copy_home(struct remap *r, u64 block, u32 slot)
+{
+	unsigned int bytes = (1U << r->sectors_shift) << SECTOR_SHIFT;
+	struct remap_part part = { .data = r->buf[0], .block = block, .count = 1 };
+	sector_t sector = block << r->sectors_shift;
+
+	if (remap_io_sync(r->spare->bdev, REQ_OP_READ, remap_md_slot_sector(r->md, slot),
+			  r->buf[0], bytes)) {
+		atomic64_inc(&r->nr_spare_errors);
+		return -EIO;
+	}
+	if (remap_write_main(r, &part) || !remap_flush_main(r) ||
+	    !remap_main_reads(r, r->buf[1], sector))
+		return -EIO;
+	if (memcmp(r->buf[0], r->buf[1], bytes)) {
+		DMERR("%s: main %s: sector %llu does not keep what is written",
+		      dm_table_device_name(r->ti->table), r->main->name,
+		      (unsigned long long)sector);
+		return -EIO;
+	}
+	return 0;
+}
+
+/*
+ * Free the slots of the batch, whose blocks are on the main again.  A slot is
+ * given to another block only when no read of it is in flight any more.
+ */
+static int remap_free_batch(struct remap *r)
+{
+	unsigned int i;
+	int ret;
+
+	if (!r->nr_moves)
+		return 0;
+	ret = remap_prepare_batch(r);
+	if (ret) {
+		r->nr_moves = 0;
+		return ret;
+	}
+	for (i = 0; i < r->nr_moves; i++)
+		remap_md_stage_free(r->md, r->moves[i].slot, &r->moves[i].was);
+	ret = remap_md_commit(r->md);
+	if (!ret) {
+		remap_map_publish(&r->map);
+		remap_drain(r);
+		for (i = 0; i < r->nr_moves; i++)
+			remap_md_unalloc(r->md, r->moves[i].slot);
+		clear_bit(REMAP_F_FULL, &r->flags);
+	} else {
+		/* Free on disk or not: the slots remain what the blocks have. */
+		for (i = 0; i < r->nr_moves; i++)
+			remap_md_unstage(r->md, r->moves[i].slot, &r->moves[i].was);
+		remap_batch_in_doubt(r);
+	}
+	r->nr_moves = 0;
+	return ret;
+}
+
+/* Message forget. */
+static int remap_forget_blocks(struct remap *r, struct remap_request *request)
+{
+	struct remap_run run;
+	int ret = 0, err;
+	u64 block;
+	u32 i;
+
+	remap_claim_range(r, request->block, request->count);
+	for (i = 0; i < request->count && !ret; i++) {
+		block = request->block + i;
+		remap_map_lookup(&r->map, block, 1, &run);
+		if (run.where == REMAP_AT_MAIN)
+			continue;
+		ret = run.where == REMAP_AT_SLOT ? remap_copy_home(r, block, run.slot) : -EUCLEAN;
+		if (!ret)
+			r->moves[r->nr_moves++] = (struct remap_move) {
+				.block = block,
+				.slot = run.slot,
+				.old_slot = REMAP_NO_SLOT,
+				.where = REMAP_AT_MAIN,
+			};
+	}
+	err = remap_free_batch(r);
+	remap_release_range(r);
+	return err ?: ret;
+}
+
+/* Message check. */
+static int remap_check_superblocks(struct remap *r, struct remap_request *request)
+{
+	request->damaged = remap_md_check_sbs(r->md);
+	return 0;
+}
+
+static int remap_check_table(struct remap *r, struct remap_request *request)
+{
+	request->damaged = remap_md_check_table(r->md, request->block, request->count,
+						request->buf);
+	return 0;
+}
+
+static void remap_serve(struct remap *r, struct remap_request *request)
+{
+	int ret = 0;
+
+	remap_begin_pass(r);
+	if (test_bit(REMAP_F_SUSPENDED, &r->flags))
+		ret = -EBUSY;
+	else if (request->changes)
+		ret = remap_activate(r);
+	request->error = ret ?: request->fn(r, request);
+	complete(&request->done);
+}
+
+/* ---- Worker: events ---- */
+
+static const char *const remap_health_names[] = {
+	"spare-lost", "main-lost", "full", "degraded", "low-space", "ok",
 };
+
+static u64 remap_used(const struct remap_md_info *info)
+{
+	return info->nr_mapped + info->nr_lost + info->nr_bad;
+}
+
+static enum remap_health remap_health(const struct remap *r, const struct remap_md_info *info)
+{
+	if (test_bit(REMAP_F_SPARE_LOST, &r->flags))
+		return REMAP_SPARE_LOST;
+	if (test_bit(REMAP_F_MAIN_LOST, &r->flags))
+		return REMAP_MAIN_LOST;
+	if (test_bit(REMAP_F_FULL, &r->flags))
+		return REMAP_FULL;
+	if (info->degraded)
+		return REMAP_DEGRADED;
+	if ((info->nr_slots - remap_used(info)) * 100 < info->nr_slots * r->low_space)
+		return REMAP_LOW_SPACE;
+	return REMAP_OK;
+}
+
+static const char *const remap_mode_names[] = { "fail", "ro", "rw" };
+
+static enum remap_mode remap_mode(const struct remap *r, const struct remap_md_info *info)
+{
+	if (test_bit(REMAP_F_FAILED, &r->flags))
+		return REMAP_MODE_FAIL;
+	if (test_bit(REMAP_F_READ_ONLY, &r->flags) || info->read_only)
+		return REMAP_MODE_RO;
+	return REMAP_MODE_RW;
+}
 
 static struct remap_condition remap_condition(struct remap *r)
 {
-	struct remap_condition condition = { };
 	struct remap_md_info info;
 
 	remap_md_info(r->md, &info);
-	condition.remapped = atomic64_read(&r->nr_remapped);
-	condition.doubt = atomic64_read(&r->nr_doubt);
-	condition.flags = READ_ONCE(r->flags) & ~BIT(REMAP_F_ACTIVE);
-	condition.live = info.nr_live;
-	condition.read_only = info.read_only;
-	condition.degraded = info.degraded;
-	return condition;
+	return (struct remap_condition) {
+		.health = remap_health(r, &info),
+		.mode = remap_mode(r, &info),
+		.live = info.nr_live,
+		.fua = test_bit(REMAP_F_FUA, &r->flags),
+		.used = remap_used(&info),
+		.doubt = atomic64_read(&r->nr_doubt),
+	};
 }
 
-static bool remap_condition_same(const struct remap_condition *a, const struct remap_condition *b)
+/* For user space to notify somebody: the device has changed. */
+static void remap_send_uevent(struct remap *r)
 {
-	return a->remapped == b->remapped && a->doubt == b->doubt && a->flags == b->flags &&
-		a->live == b->live && a->read_only == b->read_only &&
-		a->degraded == b->degraded;
+	struct mapped_device *md = dm_table_get_md(r->ti->table);
+	struct remap_md_info info;
+	char text[5][64], *env[6];
+	unsigned int i;
+
+	remap_md_info(r->md, &info);
+	snprintf(text[0], sizeof(text[0]), "DM_REMAP_SET=%pUb", info.set_uuid);
+	snprintf(text[1], sizeof(text[1]), "DM_REMAP_HEALTH=%s",
+		 remap_health_names[remap_health(r, &info)]);
+	snprintf(text[2], sizeof(text[2]), "DM_REMAP_MODE=%s",
+		 remap_mode_names[remap_mode(r, &info)]);
+	snprintf(text[3], sizeof(text[3]), "DM_REMAP_MAPPED=%llu",
+		 (unsigned long long)info.nr_mapped);
+	snprintf(text[4], sizeof(text[4]), "DM_REMAP_FREE=%llu",
+		 (unsigned long long)(info.nr_slots - remap_used(&info)));
+	for (i = 0; i < ARRAY_SIZE(text); i++)
+		env[i] = text[i];
+	env[i] = NULL;
+	kobject_uevent_env(&disk_to_dev(dm_disk(md))->kobj, KOBJ_CHANGE, env);
+}
+
+/*
+ * Remaps alone may be many: device-mapper only counts their events, but
+ * udev would look at the device for each of them.
+ */
+static void remap_report(struct remap *r)
+{
+	struct remap_condition now = remap_condition(r), *then = &r->reported;
+	bool same = now.health == then->health && now.mode == then->mode &&
+		    now.live == then->live && now.fua == then->fua && now.doubt == then->doubt;
+
+	if (same && now.used == then->used)
+		return;
+	*then = now;
+	dm_table_event(r->ti->table);
+	if (!same || __ratelimit(&r->uevents))
+		remap_send_uevent(r);
 }
 
 static void remap_work(struct work_struct *work)
 {
 	struct remap *r = container_of(work, struct remap, work);
-	struct remap_condition before = remap_condition(r), after;
 	unsigned int noio = memalloc_noio_save();
 	struct bio_list bios = BIO_EMPTY_LIST;
+	struct remap_request *request, *next;
+	LIST_HEAD(requests);
 
 	spin_lock_irq(&r->lock);
 	bio_list_merge(&bios, &r->queue);
 	bio_list_init(&r->queue);
+	list_splice_init(&r->requests, &requests);
 	spin_unlock_irq(&r->lock);
 
 	if (dm_noflush_suspending(r->ti))
 		remap_finish_all(r, &bios, BLK_STS_DM_REQUEUE);
-	else if (remap_activate(r))
+	else if (bio_list_peek(&bios) && remap_activate(r))
 		remap_finish_all(r, &bios, BLK_STS_IOERR);
-	else
+	else if (bio_list_peek(&bios))
 		remap_process(r, &bios);
-
-	after = remap_condition(r);
-	if (!remap_condition_same(&before, &after))
-		dm_table_event(r->ti->table);
+	list_for_each_entry_safe(request, next, &requests, list)
+		remap_serve(r, request);
+	remap_report(r);
 	memalloc_noio_restore(noio);
 }
 
@@ -820,21 +1334,99 @@ static bool remap_whole_blocks(struct remap *r, struct bio *bio, sector_t sector
 	return !((sector | bio_sectors(bio)) & ((1U << r->sectors_shift) - 1));
 }
 
-static bool remap_refuses_writes(struct remap *r)
+/* Reads wait for nothing: only those of slots are counted. */
+static int remap_map_read(struct remap *r, struct bio *bio, struct remap_io *io,
+			  sector_t sector)
 {
-	return r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_BROKEN));
+	u32 count = bio_sectors(bio) >> r->sectors_shift;
+	u64 block = sector >> r->sectors_shift;
+	struct remap_run run;
+	unsigned int phase;
+
+	if (likely(remap_map_miss(&r->map, block, count)))
+		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
+
+	rcu_read_lock();
+	phase = remap_enter(r);
+	remap_map_lookup(&r->map, block, count, &run);
+	if (run.where == REMAP_AT_SLOT)
+		remap_count_in(r, io, phase);
+	rcu_read_unlock();
+
+	if (run.count < count)
+		dm_accept_partial_bio(bio, run.count << r->sectors_shift);
+	if (run.where == REMAP_AT_MAIN)
+		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
+	if (run.where == REMAP_AT_SLOT)
+		return remap_send(r, bio, io, REMAP_SENT_SPARE,
+				  remap_md_slot_sector(r->md, run.slot));
+	return DM_MAPIO_KILL;
+}
+
+/* Where a write or discard has to go, counted if it goes there by itself. */
+static void remap_lookup_to_change(struct remap *r, struct remap_io *io, u64 block, u32 count,
+				   struct remap_run *run, bool *hold)
+{
+	unsigned int phase;
+
+	rcu_read_lock();
+	phase = remap_enter(r);
+	*hold = remap_claimed(r, block, count);
+	remap_map_lookup(&r->map, block, count, run);
+	if (!*hold && (run->where == REMAP_AT_MAIN || run->where == REMAP_AT_SLOT))
+		remap_count_in(r, io, phase);
+	rcu_read_unlock();
+}
+
+static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *io,
+			    sector_t sector)
+{
+	u32 count = bio_sectors(bio) >> r->sectors_shift;
+	u64 block = sector >> r->sectors_shift;
+	bool discard = bio_op(bio) == REQ_OP_DISCARD;
+	struct remap_run run;
+	bool hold;
+
+	if (test_bit(REMAP_F_READ_ONLY, &r->flags)) {
+		atomic64_inc(&r->nr_failed);
+		return DM_MAPIO_KILL;
+	}
+	/* A discard is a hint, and slots are not given back for it. */
+	if (discard && !remap_whole_blocks(r, bio, sector))
+		return remap_ignore(bio, io);
+	if (unlikely(!test_bit(REMAP_F_ACTIVE, &r->flags)))
+		return remap_hold(r, bio, io, sector);
+
+	remap_lookup_to_change(r, io, block, count, &run, &hold);
+	if (unlikely(hold))
+		return remap_hold(r, bio, io, sector);
+	if (run.count < count)
+		dm_accept_partial_bio(bio, run.count << r->sectors_shift);
+	io->iter = bio->bi_iter;
+	io->iter.bi_sector = sector;
+
+	if (run.where == REMAP_AT_MAIN) {
+		if (unlikely(test_bit(REMAP_F_FUA, &r->flags)) && !discard)
+			bio->bi_opf |= REQ_FUA;
+		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
+	}
+	if (discard) {
+		remap_count_out(r, io);
+		return remap_ignore(bio, io);
+	}
+	if (run.where == REMAP_AT_SLOT)
+		return remap_send(r, bio, io, REMAP_SENT_SPARE,
+				  remap_md_slot_sector(r->md, run.slot));
+	return remap_hold(r, bio, io, sector);
 }
 
 static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 {
 	struct remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	struct remap *r = ti->private;
-	bool write = op_is_write(bio_op(bio));
-	struct remap_run run;
-	sector_t sector;
-	u64 block;
-	u32 count;
+	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 
+	io->phase = REMAP_NOT_COUNTED;
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH)) {
 		/* Both members may hold acknowledged data in their caches. */
 		bool main = !dm_bio_get_target_bio_nr(bio);
@@ -843,52 +1435,20 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 		bio_set_dev(bio, main ? r->main->bdev : r->spare->bdev);
 		return DM_MAPIO_REMAPPED;
 	}
+	if (op_is_write(bio_op(bio)))
+		return remap_map_change(r, bio, io, sector);
+	return remap_map_read(r, bio, io, sector);
+}
 
-	sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	block = sector >> r->sectors_shift;
-	count = bio_sectors(bio) >> r->sectors_shift;
-
-	if (write && unlikely(remap_refuses_writes(r))) {
-		atomic64_inc(&r->nr_failed);
-		return DM_MAPIO_KILL;
-	}
-
-	/* A discard is a hint, and slots are not given back for it. */
-	if (unlikely(bio_op(bio) == REQ_OP_DISCARD) && !remap_whole_blocks(r, bio, sector))
-		return remap_ignore(bio, io);
-
-	if (likely(remap_map_miss(&r->map, block, count))) {
-		run.where = REMAP_AT_MAIN;
-	} else {
-		remap_map_lookup(&r->map, block, count, &run);
-		if (run.count < count)
-			dm_accept_partial_bio(bio, run.count << r->sectors_shift);
-	}
-	if (write && unlikely(!test_bit(REMAP_F_ACTIVE, &r->flags)))
-		return remap_hold(r, bio, io, sector);
-
-	io->iter = bio->bi_iter;
-	io->iter.bi_sector = sector;
-
-	switch (run.where) {
-	case REMAP_AT_MAIN:
-		if (unlikely(test_bit(REMAP_F_FUA, &r->flags)) && bio_op(bio) == REQ_OP_WRITE)
-			bio->bi_opf |= REQ_FUA;
-		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
-	case REMAP_AT_SLOT:
-		if (bio_op(bio) == REQ_OP_DISCARD)
-			return remap_ignore(bio, io);
-		return remap_send(r, bio, io, REMAP_SENT_SPARE,
-				  remap_md_slot_sector(r->md, run.slot));
-	case REMAP_IS_LOST:
-	case REMAP_IN_DOUBT:
-		if (bio_op(bio) == REQ_OP_DISCARD)
-			return remap_ignore(bio, io);
-		if (write)
-			return remap_hold(r, bio, io, sector);
-		break;
-	}
-	return DM_MAPIO_KILL;
+/* Is there a point in handing a failed write of the main to the worker? */
+static bool remap_may_rescue(struct remap *r)
+{
+	if (test_bit(REMAP_F_NO_AUTO, &r->flags))
+		return false;
+	if (!remap_circuit_open(r))
+		return true;
+	atomic64_inc(&r->nr_circuit);
+	return false;
 }
 
 static void remap_count_error(struct remap *r, struct bio *bio, enum remap_sent sent)
@@ -901,23 +1461,36 @@ static void remap_count_error(struct remap *r, struct bio *bio, enum remap_sent 
 		atomic64_inc(&r->nr_main_read_errors);
 }
 
+/* It answers after all; the worker is there to say so. */
+static void remap_main_is_back(struct remap *r)
+{
+	if (test_and_clear_bit(REMAP_F_MAIN_LOST, &r->flags))
+		queue_work(r->wq, &r->work);
+}
+
 static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	struct remap *r = ti->private;
 
+	remap_count_out(r, io);
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH) && !*error &&
 	    remap_md_take_cache_lost(r->md, io->sent == REMAP_SENT_MAIN ?
 				     REMAP_ROLE_MAIN : REMAP_ROLE_SPARE))
 		*error = BLK_STS_IOERR;
 
-	if (likely(!*error) || io->sent == REMAP_FINISHED || *error == BLK_STS_DM_REQUEUE)
+	if (likely(!*error)) {
+		if (unlikely(test_bit(REMAP_F_MAIN_LOST, &r->flags)) && io->sent == REMAP_SENT_MAIN)
+			remap_main_is_back(r);
+		return DM_ENDIO_DONE;
+	}
+	if (io->sent == REMAP_FINISHED || *error == BLK_STS_DM_REQUEUE)
 		return DM_ENDIO_DONE;
 
 	if (bio->bi_opf & REQ_PREFLUSH) {
 		/* What it has in its cache it may not be able to write. */
-		if (io->sent == REMAP_SENT_MAIN)
-			set_bit(REMAP_F_FUA, &r->flags);
+		if (io->sent == REMAP_SENT_MAIN && !test_and_set_bit(REMAP_F_FUA, &r->flags))
+			queue_work(r->wq, &r->work);
 		remap_count_error(r, bio, io->sent);
 		return DM_ENDIO_DONE;
 	}
@@ -928,8 +1501,8 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 	remap_count_error(r, bio, io->sent);
 	if (bio_op(bio) != REQ_OP_WRITE)
 		return DM_ENDIO_DONE;
-	if (!remap_may_be_bad_sector(*error) || remap_refuses_writes(r) ||
-	    (test_bit(REMAP_F_NO_AUTO, &r->flags) && io->sent == REMAP_SENT_MAIN)) {
+	if (!remap_may_be_bad_sector(*error) ||
+	    (io->sent == REMAP_SENT_MAIN && !remap_may_rescue(r))) {
 		atomic64_inc(&r->nr_failed);
 		return DM_ENDIO_DONE;
 	}
@@ -986,7 +1559,9 @@ static void remap_unclaim(struct remap *r)
 static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **error)
 {
 	static const struct dm_arg args[] = {
-		{ 0, 3, "Invalid number of feature arguments" },
+		{ 0, 7, "Invalid number of feature arguments" },
+		{ 0, UINT_MAX, "Invalid max_burst: expected a number of blocks" },
+		{ 0, 100, "Invalid low_space: expected a percentage" },
 	};
 	unsigned int argc;
 	const char *arg;
@@ -997,8 +1572,9 @@ static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **e
 	if (dm_read_arg_group(args, as, &argc, error))
 		return -EINVAL;
 
-	while (argc--) {
+	while (argc) {
 		arg = dm_shift_arg(as);
+		argc--;
 		if (!strcasecmp(arg, "read_only")) {
 			set_bit(REMAP_F_READ_ONLY, &r->flags);
 			set_bit(REMAP_F_READ_ONLY_ASKED, &r->flags);
@@ -1007,6 +1583,14 @@ static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **e
 		} else if (!strcasecmp(arg, "fua")) {
 			set_bit(REMAP_F_FUA, &r->flags);
 			set_bit(REMAP_F_FUA_ASKED, &r->flags);
+		} else if (!strcasecmp(arg, "max_burst") && argc) {
+			if (dm_read_arg(&args[1], as, &r->max_burst, error))
+				return -EINVAL;
+			argc--;
+		} else if (!strcasecmp(arg, "low_space") && argc) {
+			if (dm_read_arg(&args[2], as, &r->low_space, error))
+				return -EINVAL;
+			argc--;
 		} else {
 			*error = "Unknown feature argument";
 			return -EINVAL;
@@ -1081,6 +1665,9 @@ static void remap_free(struct remap *r)
 	if (r->wq)
 		destroy_workqueue(r->wq);
 	bioset_exit(&r->bios);
+	free_percpu(r->inflight);
+	kfree(r->buf[0]);
+	kfree(r->buf[1]);
 	kvfree(r->moves);
 	kvfree(r->changes);
 	kvfree(r->bad);
@@ -1113,7 +1700,13 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	r->ti = ti;
 	spin_lock_init(&r->lock);
 	bio_list_init(&r->queue);
+	INIT_LIST_HEAD(&r->requests);
 	INIT_WORK(&r->work, remap_work);
+	ratelimit_state_init(&r->uevents, REMAP_UEVENT_INTERVAL, REMAP_UEVENT_BURST);
+	ratelimit_set_flags(&r->uevents, RATELIMIT_MSG_ON_RELEASE);
+	r->low_space = REMAP_LOW_SPACE_DEFAULT;
+	r->burst_start = jiffies;
+	set_bit(REMAP_F_SUSPENDED, &r->flags);
 
 	ret = remap_get_devices(r, &as, &ti->error);
 	if (ret)
@@ -1129,10 +1722,14 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 
 	ret = -ENOMEM;
 	ti->error = "Cannot allocate resources";
+	r->inflight = alloc_percpu(struct remap_inflight);
+	r->buf[0] = kmalloc((1U << r->sectors_shift) << SECTOR_SHIFT, GFP_KERNEL);
+	r->buf[1] = kmalloc((1U << r->sectors_shift) << SECTOR_SHIFT, GFP_KERNEL);
 	r->moves = kvmalloc_array(REMAP_BATCH, sizeof(*r->moves), GFP_KERNEL);
 	r->changes = kvmalloc_array(REMAP_BATCH, sizeof(*r->changes), GFP_KERNEL);
 	r->bad = kvmalloc_array(REMAP_MAX_FOUND + 1, sizeof(*r->bad), GFP_KERNEL);
-	if (!r->moves || !r->changes || !r->bad || bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
+	if (!r->inflight || !r->buf[0] || !r->buf[1] || !r->moves || !r->changes || !r->bad ||
+	    bioset_init(&r->bios, BIO_POOL_SIZE, 0, 0))
 		goto bad;
 	r->wq = alloc_ordered_workqueue("dm-" DM_MSG_PREFIX, WQ_MEM_RECLAIM);
 	if (!r->wq)
@@ -1174,6 +1771,7 @@ static void remap_adopt_info(struct remap *r)
 	remap_md_info(r->md, &info);
 	if (info.read_only)
 		set_bit(REMAP_F_READ_ONLY, &r->flags);
+	r->reported = remap_condition(r);
 }
 
 static int remap_preresume(struct dm_target *ti)
@@ -1200,6 +1798,21 @@ static int remap_preresume(struct dm_target *ti)
 	return 0;
 }
 
+static void remap_resume(struct dm_target *ti)
+{
+	struct remap *r = ti->private;
+
+	clear_bit(REMAP_F_SUSPENDED, &r->flags);
+}
+
+/* A message that moves many blocks ends after those that it is at. */
+static void remap_presuspend(struct dm_target *ti)
+{
+	struct remap *r = ti->private;
+
+	set_bit(REMAP_F_SUSPENDED, &r->flags);
+}
+
 /* Nothing that the worker does outlives this. */
 static void remap_postsuspend(struct dm_target *ti)
 {
@@ -1208,25 +1821,174 @@ static void remap_postsuspend(struct dm_target *ti)
 	flush_workqueue(r->wq);
 }
 
+/* ---- Messages ---- */
+
+static int remap_ask_worker(struct remap *r, struct remap_request *request)
+{
+	init_completion(&request->done);
+	spin_lock_irq(&r->lock);
+	list_add_tail(&request->list, &r->requests);
+	spin_unlock_irq(&r->lock);
+	queue_work(r->wq, &r->work);
+	wait_for_completion(&request->done);
+	return request->error;
+}
+
+/* A range of blocks, from the words after the message's name. */
+static int remap_parse_range(struct remap *r, unsigned int argc, char **argv, u64 *block,
+			     u64 *count)
+{
+	u64 nr_blocks = r->ti->len >> r->sectors_shift;
+
+	*count = 1;
+	if (argc < 2 || argc > 3 || kstrtoull(argv[1], 10, block) ||
+	    (argc == 3 && kstrtoull(argv[2], 10, count)) || !*count) {
+		DMERR("%s: message %s: expected <block> [<number of blocks>]",
+		      dm_table_device_name(r->ti->table), argv[0]);
+		return -EINVAL;
+	}
+	if (*block >= nr_blocks || *count > nr_blocks - *block) {
+		DMERR("%s: message %s: block %llu, %llu blocks: the device has %llu",
+		      dm_table_device_name(r->ti->table), argv[0], (unsigned long long)*block,
+		      (unsigned long long)*count, (unsigned long long)nr_blocks);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Have the worker do @fn to a range, piece by piece. */
+static int remap_message_range(struct remap *r, unsigned int argc, char **argv,
+			       int (*fn)(struct remap *r, struct remap_request *request))
+{
+	struct remap_request request = { .fn = fn, .changes = true };
+	u64 count;
+	int ret;
+
+	ret = remap_parse_range(r, argc, argv, &request.block, &count);
+	if (ret)
+		return ret;
+	if (test_bit(REMAP_F_READ_ONLY, &r->flags))
+		return -EROFS;
+	if (fn == remap_forget_blocks && remap_md_hidden(r->md, request.block, count)) {
+		DMERR("%s: message forget: hidden blocks cannot be forgotten",
+		      dm_table_device_name(r->ti->table));
+		return -EPERM;
+	}
+
+	for (; count && !ret; count -= request.count) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		request.count = min_t(u64, count, REMAP_CLAIM);
+		ret = remap_ask_worker(r, &request);
+		request.block += request.count;
+	}
+	return ret;
+}
+
+/* Replies to messages are one line without an end, or lines. */
+static int remap_message_check(struct remap *r, char *result, unsigned int maxlen)
+{
+	struct remap_request request = { .fn = remap_check_superblocks };
+	u64 superblocks, table = 0;
+	struct remap_md_info info;
+	unsigned int sz = 0;
+	int ret;
+
+	request.buf = vmalloc(REMAP_CHECK_BLOCKS * REMAP_TABLE_BLOCK_SIZE);
+	if (!request.buf)
+		return -ENOMEM;
+	ret = remap_ask_worker(r, &request);
+	superblocks = request.damaged;
+
+	remap_md_info(r->md, &info);
+	request.fn = remap_check_table;
+	while (!ret && request.block < info.table_length) {
+		request.count = min_t(u64, info.table_length - request.block, REMAP_CHECK_BLOCKS);
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		else
+			ret = remap_ask_worker(r, &request);
+		table += request.damaged;
+		request.block += request.count;
+	}
+	vfree(request.buf);
+	if (ret)
+		return ret;
+
+	if (superblocks || table)
+		DMEMIT("damaged superblocks=%llu table_blocks=%llu",
+		       (unsigned long long)superblocks, (unsigned long long)table);
+	else
+		DMEMIT("ok");
+	return 1;
+}
+
+static const char *const remap_where_names[] = {
+	[REMAP_AT_SLOT] = "mapped", [REMAP_IS_LOST] = "lost", [REMAP_IN_DOUBT] = "doubt",
+};
+
+static int remap_message_list(struct remap *r, unsigned int argc, char **argv, char *result,
+			      unsigned int maxlen)
+{
+	struct remap_run run;
+	unsigned int sz = 0;
+	u64 block, count;
+
+	if (argc != 3 || kstrtoull(argv[1], 10, &block) || kstrtoull(argv[2], 10, &count)) {
+		DMERR("%s: message list: expected <first block> <number of lines>",
+		      dm_table_device_name(r->ti->table));
+		return -EINVAL;
+	}
+	if (maxlen)
+		*result = '\0';
+	/* A reply that does not fit is asked for again, with more room. */
+	for (; count && sz < maxlen && remap_map_next(&r->map, block, &block, &run); count--) {
+		DMEMIT("%llu %u ", (unsigned long long)block, run.count);
+		if (run.slot == REMAP_NO_SLOT)
+			DMEMIT("-");
+		else
+			DMEMIT("%u", run.slot);
+		DMEMIT(" %s\n", remap_where_names[run.where]);
+		block += run.count;
+		cond_resched();
+	}
+	return 1;
+}
+
+static int remap_reset_stats(struct remap *r)
+{
+	atomic64_t *counters[] = {
+		&r->nr_remapped, &r->nr_main_write_errors, &r->nr_main_read_errors,
+		&r->nr_spare_errors, &r->nr_failed, &r->nr_circuit, &r->nr_burst,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(counters); i++)
+		atomic64_set(counters[i], 0);
+	return 0;
+}
+
+static int remap_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
+			 unsigned int maxlen)
+{
+	struct remap *r = ti->private;
+
+	if (!strcasecmp(argv[0], "remap"))
+		return remap_message_range(r, argc, argv, remap_move_blocks);
+	if (!strcasecmp(argv[0], "forget"))
+		return remap_message_range(r, argc, argv, remap_forget_blocks);
+	if (!strcasecmp(argv[0], "list"))
+		return remap_message_list(r, argc, argv, result, maxlen);
+	if (!strcasecmp(argv[0], "check") && argc == 1)
+		return remap_message_check(r, result, maxlen);
+	if (!strcasecmp(argv[0], "reset_stats") && argc == 1)
+		return remap_reset_stats(r);
+
+	DMERR("%s: unknown message %s", dm_table_device_name(ti->table), argv[0]);
+	return -EINVAL;
+}
+
 /* ---- Status ---- */
-
-static const char *remap_health(const struct remap *r, const struct remap_md_info *info)
-{
-	if (test_bit(REMAP_F_SPARE_LOST, &r->flags))
-		return "spare-lost";
-	if (test_bit(REMAP_F_FULL, &r->flags))
-		return "full";
-	return info->degraded ? "degraded" : "ok";
-}
-
-static const char *remap_mode(const struct remap *r, const struct remap_md_info *info)
-{
-	if (r->flags & (BIT(REMAP_F_FAILED) | BIT(REMAP_F_BROKEN)))
-		return "fail";
-	if (test_bit(REMAP_F_READ_ONLY, &r->flags) || info->read_only)
-		return "ro";
-	return "rw";
-}
 
 static void remap_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
 			 char *result, unsigned int maxlen)
@@ -1239,30 +2001,38 @@ static void remap_status(struct dm_target *ti, status_type_t type, unsigned int 
 	case STATUSTYPE_INFO:
 		remap_md_info(r->md, &info);
 		DMEMIT("%pUb %u %llu/%llu %llu %llu %llu %llu %u/%u %u", info.set_uuid,
-		       1U << r->sectors_shift, info.nr_mapped + info.nr_lost + info.nr_bad,
-		       info.nr_slots, info.nr_mapped, info.nr_lost, info.nr_bad,
-		       info.nr_hidden, info.nr_live, info.nr_copies, info.epoch);
-		DMEMIT(" %lld %lld %lld %lld %lld %lld %llu %s %s",
+		       1U << r->sectors_shift, remap_used(&info), info.nr_slots, info.nr_mapped,
+		       info.nr_lost, info.nr_bad, info.nr_hidden, info.nr_live, info.nr_copies,
+		       info.epoch);
+		DMEMIT(" %lld %lld %lld %lld %lld %lld %llu",
 		       (long long)atomic64_read(&r->nr_remapped),
 		       (long long)atomic64_read(&r->nr_main_write_errors),
 		       (long long)atomic64_read(&r->nr_main_read_errors),
 		       (long long)atomic64_read(&r->nr_spare_errors),
 		       (long long)atomic64_read(&r->nr_failed),
-		       (long long)atomic64_read(&r->nr_doubt), info.table_length,
-		       remap_health(r, &info), remap_mode(r, &info));
+		       (long long)atomic64_read(&r->nr_doubt), info.table_length);
+		DMEMIT(" %lld %lld %s %s", (long long)atomic64_read(&r->nr_circuit),
+		       (long long)atomic64_read(&r->nr_burst),
+		       remap_health_names[remap_health(r, &info)],
+		       remap_mode_names[remap_mode(r, &info)]);
 		break;
 
 	case STATUSTYPE_TABLE:
 		DMEMIT("%s %s %u", r->main->name, r->spare->name,
 		       test_bit(REMAP_F_READ_ONLY_ASKED, &r->flags) +
 		       test_bit(REMAP_F_NO_AUTO, &r->flags) +
-		       test_bit(REMAP_F_FUA_ASKED, &r->flags));
+		       test_bit(REMAP_F_FUA_ASKED, &r->flags) + 2 * !!r->max_burst +
+		       2 * (r->low_space != REMAP_LOW_SPACE_DEFAULT));
 		if (test_bit(REMAP_F_READ_ONLY_ASKED, &r->flags))
 			DMEMIT(" read_only");
 		if (test_bit(REMAP_F_NO_AUTO, &r->flags))
 			DMEMIT(" no_auto_remap");
 		if (test_bit(REMAP_F_FUA_ASKED, &r->flags))
 			DMEMIT(" fua");
+		if (r->max_burst)
+			DMEMIT(" max_burst %u", r->max_burst);
+		if (r->low_space != REMAP_LOW_SPACE_DEFAULT)
+			DMEMIT(" low_space %u", r->low_space);
 		break;
 
 	case STATUSTYPE_IMA:
@@ -1298,14 +2068,19 @@ static void remap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 
 static struct target_type remap_target = {
 	.name = "remap",
-	.version = {1, 0, 0},
+	.version = {1, 1, 0},
+	.features = DM_TARGET_NOWAIT,
 	.module = THIS_MODULE,
 	.ctr = remap_ctr,
 	.dtr = remap_dtr,
 	.map = remap_map_bio,
 	.end_io = remap_end_io,
-	.preresume = remap_preresume,
+	.presuspend = remap_presuspend,
+	.presuspend_undo = remap_resume,
 	.postsuspend = remap_postsuspend,
+	.preresume = remap_preresume,
+	.resume = remap_resume,
+	.message = remap_message,
 	.status = remap_status,
 	.iterate_devices = remap_iterate_devices,
 	.io_hints = remap_io_hints,

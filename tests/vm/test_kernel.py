@@ -224,8 +224,11 @@ def test_a_main_that_is_gone_costs_no_slot(boot, adopted):
     vm.set_faults(main, fail_write=True, fail_read=True)
     assert len(vm.blkio("write", device, "9000+8", seed=2).errors) == 8
     assert status(vm).remapped == 0
+    assert status(vm).health == "main-lost" and status(vm).circuit > 0
     # write-protected, it still answers
     vm.set_faults(main, fail_write=True)
+    assert vm.blkio("read", device, "9000+8").ok
+    assert status(vm).health == "ok"
     assert vm.blkio("write", device, "9000+8", seed=2).ok
     assert status(vm).remapped == 8
 

@@ -47,7 +47,7 @@ def open_set(vm, name="r0", **options) -> str:
 
 @dataclass
 class Status:
-    """The kernel's status line, see docs/design.md."""
+    """The kernel's status line, see docs/dm-remap.rst."""
 
     set_uuid: str
     block_sectors: int
@@ -65,15 +65,23 @@ class Status:
     failed: int
     doubt: int
     table_blocks: int
+    circuit: int
+    burst: int
     health: str
     mode: str
 
 
 def status(vm, name="r0") -> Status:
     """`dmsetup status` of a remap device."""
-    words = vm.run(["dmsetup", "status", name]).stdout.split()[3:]
-    kinds = [field.type for field in fields(Status)]
-    return Status(*(kind(word) for kind, word in zip(kinds, words, strict=True)))
+    return parse_status(vm.run(["dmsetup", "status", name]).stdout)
+
+
+def parse_status(line: str) -> Status:
+    """A status line. Fields are appended before the last two: unknown ones are passed over, absent ones are 0."""
+    known = fields(Status)
+    *words, health, mode = line.split()[3:]
+    words = (words + ["0"] * len(known))[: len(known) - 2]
+    return Status(*(field.type(word) for field, word in zip(known, [*words, health, mode], strict=True)))
 
 
 class Spare:
