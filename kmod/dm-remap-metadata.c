@@ -1905,6 +1905,11 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	return r;
 }
 
+bool remap_md_writable(const struct remap_md *md)
+{
+	return !md->read_only;
+}
+
 /* ---- Checking ---- */
 
 bool remap_md_hidden(const struct remap_md *md, u64 block, u64 count)

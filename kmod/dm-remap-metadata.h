@@ -121,6 +121,9 @@ struct remap_md_info {
 
 void remap_md_info(const struct remap_md *md, struct remap_md_info *info);
 
+/* May anything be staged?  Not before the table was loaded anew, if not. */
+bool remap_md_writable(const struct remap_md *md);
+
 /* Is one of the @count blocks from @block on hidden? */
 bool remap_md_hidden(const struct remap_md *md, u64 block, u64 count);
 

@@ -1164,7 +1164,7 @@ static void remap_serve(struct remap *r, struct remap_request *request)
 	if (test_bit(REMAP_F_SUSPENDED, &r->flags))
 		ret = -EBUSY;
 	else if (request->changes)
-		ret = remap_activate(r);
+		ret = remap_md_writable(r->md) ? remap_activate(r) : -EROFS;
 	request->error = ret ?: request->fn(r, request);
 	complete(&request->done);
 }
