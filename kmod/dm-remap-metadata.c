@@ -88,6 +88,7 @@ struct remap_md {
 	bool sb_pending;		/* not on a quorum as it is in memory */
 	bool sb_degraded;
 	unsigned long cache_lost;	/* bit enum remap_role: a flush of ours failed */
+	atomic_t losses[REMAP_ROLE_MAIN + 1];	/* flushes that failed, anybody's */
 };
 
 int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
@@ -121,6 +122,7 @@ static int remap_write_durable(struct remap_md *md, enum remap_role role, sector
 {
 	struct block_device *bdev = role == REMAP_ROLE_MAIN ? md->main : md->spare;
 	bool flush = remap_fua_is_flush(bdev);
+	int losses = remap_md_losses(md, role);
 	int r;
 
 	r = remap_io_sync(bdev, REQ_OP_WRITE | (flush ? 0 : REQ_FUA), sector, buf, bytes);
@@ -129,11 +131,24 @@ static int remap_write_durable(struct remap_md *md, enum remap_role role, sector
 	r = blkdev_issue_flush(bdev);
 	if (r)
 		remap_md_cache_lost(md, role);
+	else if (remap_md_losses(md, role) != losses)
+		r = -EIO;
 	return r;
+}
+
+int remap_md_losses(const struct remap_md *md, enum remap_role role)
+{
+	return atomic_read(&md->losses[role]);
+}
+
+void remap_md_count_loss(struct remap_md *md, enum remap_role role)
+{
+	atomic_inc(&md->losses[role]);
 }
 
 void remap_md_cache_lost(struct remap_md *md, enum remap_role role)
 {
+	remap_md_count_loss(md, role);
 	set_bit(role, &md->cache_lost);
 }
 
@@ -1045,16 +1060,21 @@ static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy,
 }
 
 /*
- * Flush the spare.  If it fails, what was in its cache may be gone, slots with
- * it, and it would not say so again: nothing can be relied on any more.
+ * Flush what was written to the spare since its losses were @losses.  If this
+ * or any other flush since then failed, what was in its cache may be gone,
+ * slots with it, and it would not say so again: nothing can be relied on any
+ * more.
  */
-static int remap_flush_spare(struct remap_md *md)
+static int remap_flush_spare(struct remap_md *md, int losses)
 {
 	int r = blkdev_issue_flush(md->spare);
 
+	if (r)
+		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
+	else if (remap_md_losses(md, REMAP_ROLE_SPARE) != losses)
+		r = -EIO;
 	if (r) {
 		DMERR("%s: spare: flush error %d: metadata is read-only now", md->name, r);
-		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
 		md->read_only = true;
 	}
 	return r;
@@ -1085,6 +1105,7 @@ static int remap_write_table_block(struct remap_md *md, struct remap_table_block
 static int remap_write_pass(struct remap_md *md, u64 gen, unsigned int *good)
 {
 	bool flush = remap_fua_is_flush(md->spare);
+	int losses = remap_md_losses(md, REMAP_ROLE_SPARE);
 	struct remap_table_block *tb;
 	unsigned long index;
 	unsigned int copy;
@@ -1097,7 +1118,7 @@ static int remap_write_pass(struct remap_md *md, u64 gen, unsigned int *good)
 		else if (remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA))
 			*good &= ~BIT(copy);
 	}
-	return flush ? remap_flush_spare(md) : 0;
+	return flush ? remap_flush_spare(md, losses) : 0;
 }
 
 /*
@@ -1107,13 +1128,13 @@ static int remap_write_pass(struct remap_md *md, u64 gen, unsigned int *good)
  * last, is overwritten last.  Then record on the superblocks which copies have
  * no say any more, before anybody relies on the others.
  */
-static int remap_write_dirty(struct remap_md *md)
+static int remap_write_dirty(struct remap_md *md, int losses)
 {
 	unsigned int good = md->live, i;
 	u64 gen;
 	int r;
 
-	r = remap_flush_spare(md);
+	r = remap_flush_spare(md, losses);
 	if (r)
 		return r;
 
@@ -1150,7 +1171,7 @@ static void remap_clean_table(struct remap_md *md)
 		xa_clear_mark(&md->table, index, REMAP_DIRTY);
 }
 
-int remap_md_commit(struct remap_md *md)
+int remap_md_commit(struct remap_md *md, int losses)
 {
 	int r;
 
@@ -1162,7 +1183,7 @@ int remap_md_commit(struct remap_md *md)
 	if (time_after(jiffies, md->raised + REMAP_EPOCH_LIFE))
 		r = remap_raise_epoch(md);
 	if (!r)
-		r = remap_write_dirty(md);
+		r = remap_write_dirty(md, losses);
 	if (!r)
 		remap_clean_table(md);
 	md->failing = r;
@@ -1177,7 +1198,7 @@ int remap_md_activate(struct remap_md *md)
 		return -EROFS;
 	r = remap_raise_epoch(md);
 	if (!r)
-		r = remap_md_commit(md);
+		r = remap_md_commit(md, remap_md_losses(md, REMAP_ROLE_SPARE));
 	md->failing = r;
 	return r;
 }
@@ -1216,6 +1237,7 @@ static int remap_extend_table(struct remap_md *md)
 	u64 add = clamp_t(u64, old / 4, REMAP_EXTEND_MIN, REMAP_EXTEND_MAX);
 	u64 end = min(old + add, md->table_blocks), index;
 	unsigned int copy, good = 0;
+	int losses = remap_md_losses(md, REMAP_ROLE_SPARE);
 	struct remap_table_block *tb;
 	int r = 0;
 
@@ -1248,7 +1270,7 @@ static int remap_extend_table(struct remap_md *md)
 	}
 	if (!good)
 		return -EIO;
-	r = remap_flush_spare(md);
+	r = remap_flush_spare(md, losses);
 	if (r)
 		return r;
 	md->live = good;

@@ -85,16 +85,22 @@ u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except);
 
 /*
  * Make everything staged durable: flush, first live copy, then the others.
+ * @losses is the number of the spare's losses before the first of the slots
+ * was written: if the spare has lost its cache since, the commit fails.
  * On an error the outcome is unknown and everything stays staged, so that
  * the next commit that succeeds supersedes it.
  */
-int remap_md_commit(struct remap_md *md);
+int remap_md_commit(struct remap_md *md, int losses);
 
 /*
  * A member reported an error that may mean that its cache was lost, and it
  * will not do so again: the next flush from above has to fail.
  */
 void remap_md_cache_lost(struct remap_md *md, enum remap_role role);
+/* The same, but whoever has to know has been told. */
+void remap_md_count_loss(struct remap_md *md, enum remap_role role);
+/* How often that was. */
+int remap_md_losses(const struct remap_md *md, enum remap_role role);
 bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role);
 
 /* First sector of @slot on the spare. */

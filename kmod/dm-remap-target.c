@@ -146,7 +146,7 @@ struct remap_condition {
 	enum remap_mode mode;
 	unsigned int live;
 	bool fua;
-	u64 used, doubt;
+	u64 used, mapped, doubt;
 };
 
 struct remap {
@@ -181,6 +181,8 @@ struct remap {
 	bool commit_failed;		/* one of those for the queue at hand */
 	bool main_silent;		/* the main did not answer, likewise */
 	bool main_unflushed;		/* it was written without FUA, likewise */
+	int main_losses;		/* before that */
+	int spare_losses;		/* before the first slot of the batch was written */
 	struct remap_bad *bad;		/* what the search in one bio has found */
 	void *buf[2];			/* the worker's, a block each */
 	unsigned long ask_again;	/* jiffies, see REMAP_F_MAIN_LOST */
@@ -334,10 +336,26 @@ static bool remap_flush_main(struct remap *r)
 	if (!r->main_unflushed)
 		return true;
 	r->main_unflushed = false;
-	if (!blkdev_issue_flush(r->main->bdev))
-		return true;
-	remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
-	return false;
+	if (blkdev_issue_flush(r->main->bdev)) {
+		remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
+		return false;
+	}
+	return remap_md_losses(r->md, REMAP_ROLE_MAIN) == r->main_losses;
+}
+
+/*
+ * A write with FUA failed, and the same write did not when it was repeated:
+ * where FUA is a flush behind the write, it may have been this flush, with
+ * what others have in the cache.
+ */
+static void remap_suspect_flush(struct remap *r, struct bio *bio, enum remap_role role)
+{
+	bool main = role == REMAP_ROLE_MAIN;
+
+	if (bio->bi_opf & REQ_FUA &&
+	    remap_io(bio)->sent == (main ? REMAP_SENT_MAIN : REMAP_SENT_SPARE) &&
+	    remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
+		remap_md_cache_lost(r->md, role);
 }
 
 /*
@@ -450,16 +468,16 @@ static void remap_stage_move(struct remap *r, const struct remap_part *part, u32
 		remap_io(part->bio)->staged = true;
 }
 
-/* A free slot for the block of @part, or REMAP_NO_SLOT. */
-static u32 remap_some_slot(struct remap *r, const struct remap_part *part)
+/* Free slots for up to @max blocks of @part: their number, or an error. */
+static int remap_alloc_slots(struct remap *r, const struct remap_part *part, u32 max, u32 *slot)
 {
-	u32 slot;
-	int ret;
+	int ret = remap_md_alloc(r->md, part->block, max, slot);
 
-	ret = remap_md_alloc(r->md, part->block, 1, &slot);
 	if (ret == -ENOSPC)
 		set_bit(REMAP_F_FULL, &r->flags);
-	return ret < 0 ? REMAP_NO_SLOT : slot;
+	else if (ret > 0)
+		clear_bit(REMAP_F_FULL, &r->flags);
+	return ret;
 }
 
 /*
@@ -474,10 +492,8 @@ static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part,
 	blk_status_t status;
 
 	for (;;) {
-		if (slot == REMAP_NO_SLOT)
-			slot = remap_some_slot(r, part);
-		if (slot == REMAP_NO_SLOT)
-			return slot;
+		if (slot == REMAP_NO_SLOT && remap_alloc_slots(r, part, 1, &slot) < 0)
+			return REMAP_NO_SLOT;
 		status = remap_write_slots(r, part, slot, 0);
 		if (!status)
 			break;
@@ -528,14 +544,21 @@ static u32 remap_write_run(struct remap *r, const struct remap_part *part, u32 *
 	struct remap_part run;
 	int nr;
 
-	nr = remap_md_alloc(r->md, part->block, part->count, slot);
-	if (nr <= 0)
+	nr = remap_alloc_slots(r, part, part->count, slot);
+	if (nr < 0)
 		return 0;
 	run = remap_subpart(part, 0, nr);
 	if (!remap_write_slots(r, &run, *slot, 0))
 		return nr;
 	remap_md_unalloc(r->md, *slot);
 	return 0;
+}
+
+/* Slots of a batch are flushed when it is committed, and must not be lost before. */
+static void remap_begin_slots(struct remap *r)
+{
+	if (!r->nr_moves)
+		r->spare_losses = remap_md_losses(r->md, REMAP_ROLE_SPARE);
 }
 
 static blk_status_t remap_commit_batch(struct remap *r);
@@ -555,6 +578,7 @@ static blk_status_t remap_part_to_slots(struct remap *r, const struct remap_part
 			status = remap_commit_batch(r);
 		if (status)
 			break;
+		remap_begin_slots(r);
 		sub = remap_subpart(part, pos, min(part->count - pos, REMAP_BATCH - r->nr_moves));
 		nr = runs ? remap_write_run(r, &sub, &slot) : 0;
 		for (i = 0; i < nr; i++) {
@@ -647,6 +671,8 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 		return BLK_STS_IOERR;
 	}
 	status = remap_search_part(r, part, &nr);
+	if (!status && !nr)
+		remap_suspect_flush(r, part->bio, REMAP_ROLE_MAIN);
 	if (status || !nr)
 		return status;
 	/* Asked after the last of the failures: it speaks for all of them. */
@@ -678,8 +704,10 @@ static blk_status_t remap_rewrite_slots(struct remap *r, const struct remap_part
 	blk_status_t status;
 	u32 i;
 
-	if (!remap_write_slots(r, part, slot, flags))
+	if (!remap_write_slots(r, part, slot, flags)) {
+		remap_suspect_flush(r, part->bio, REMAP_ROLE_SPARE);
 		return BLK_STS_OK;
+	}
 
 	for (i = 0; i < part->count; i++) {
 		struct remap_part one = remap_subpart(part, i, 1);
@@ -814,7 +842,7 @@ static void remap_batch_durable(struct remap *r)
 			remap_md_stage_bad(r->md, r->moves[i].old_slot, EIO);
 	}
 	/* If this fails the new entries still win, by sequence. */
-	remap_md_commit(r->md);
+	remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));
 }
 
 static blk_status_t remap_commit_batch(struct remap *r)
@@ -828,7 +856,7 @@ static blk_status_t remap_commit_batch(struct remap *r)
 	if (ret) {
 		remap_drop_batch(r);
 	} else {
-		ret = remap_md_commit(r->md);
+		ret = remap_md_commit(r->md, r->spare_losses);
 		if (ret)
 			remap_batch_in_doubt(r);
 		else
@@ -900,6 +928,7 @@ static void remap_begin_pass(struct remap *r)
 	r->commit_failed = false;
 	r->main_silent = false;
 	r->main_unflushed = false;
+	r->main_losses = remap_md_losses(r->md, REMAP_ROLE_MAIN);
 	r->nr_bad_slots = 0;
 }
 
@@ -1000,18 +1029,15 @@ static void remap_release_range(struct remap *r)
 	WRITE_ONCE(r->claim_count, 0);
 }
 
-static int remap_slot_error(struct remap *r)
-{
-	return test_bit(REMAP_F_FULL, &r->flags) ? -ENOSPC : -EIO;
-}
-
 /* A block that nobody can read any more gets a slot, but no content. */
 static int remap_declare_lost(struct remap *r, const struct remap_part *part)
 {
-	u32 slot = remap_some_slot(r, part);
+	u32 slot;
+	int ret;
 
-	if (slot == REMAP_NO_SLOT)
-		return remap_slot_error(r);
+	ret = remap_alloc_slots(r, part, 1, &slot);
+	if (ret < 0)
+		return ret;
 	remap_stage_move(r, part, slot, REMAP_NO_SLOT, REMAP_IS_LOST, REMAP_CAUSE_MESSAGE, EIO);
 	return 0;
 }
@@ -1034,9 +1060,10 @@ static int remap_move_block(struct remap *r, u64 block)
 		if (!remap_main_reads(r, part.data, sector))
 			return remap_declare_lost(r, &part);
 	}
-	if (remap_block_to_slot(r, &part, REMAP_NO_SLOT, REMAP_NO_SLOT, REMAP_CAUSE_MESSAGE, 0))
-		return remap_slot_error(r);
-	return 0;
+	remap_begin_slots(r);
+	if (!remap_block_to_slot(r, &part, REMAP_NO_SLOT, REMAP_NO_SLOT, REMAP_CAUSE_MESSAGE, 0))
+		return 0;
+	return test_bit(REMAP_F_FULL, &r->flags) ? -ENOSPC : -EIO;
 }
 
 /* Message remap. */
@@ -1097,7 +1124,7 @@ static int remap_free_batch(struct remap *r)
 	}
 	for (i = 0; i < r->nr_moves; i++)
 		remap_md_stage_free(r->md, r->moves[i].slot, &r->moves[i].was);
-	ret = remap_md_commit(r->md);
+	ret = remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));
 	if (!ret) {
 		remap_map_publish(&r->map);
 		remap_drain(r);
@@ -1217,6 +1244,7 @@ static struct remap_condition remap_condition(struct remap *r)
 		.live = info.nr_live,
 		.fua = test_bit(REMAP_F_FUA, &r->flags),
 		.used = remap_used(&info),
+		.mapped = info.nr_mapped,
 		.doubt = atomic64_read(&r->nr_doubt),
 	};
 }
@@ -1255,7 +1283,7 @@ static void remap_report(struct remap *r)
 	bool same = now.health == then->health && now.mode == then->mode &&
 		    now.live == then->live && now.fua == then->fua && now.doubt == then->doubt;
 
-	if (same && now.used == then->used)
+	if (same && now.used == then->used && now.mapped == then->mapped)
 		return;
 	*then = now;
 	dm_table_event(r->ti->table);
@@ -1488,6 +1516,8 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 		return DM_ENDIO_DONE;
 
 	if (bio->bi_opf & REQ_PREFLUSH) {
+		remap_md_count_loss(r->md, io->sent == REMAP_SENT_MAIN ?
+				    REMAP_ROLE_MAIN : REMAP_ROLE_SPARE);
 		/* What it has in its cache it may not be able to write. */
 		if (io->sent == REMAP_SENT_MAIN && !test_and_set_bit(REMAP_F_FUA, &r->flags))
 			queue_work(r->wq, &r->work);
