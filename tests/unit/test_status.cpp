@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include <sys/sysmacros.h>
+#include <nlohmann/json.hpp>
 
 #include "catch.hpp"
 #include "libremap/dm.hpp"
@@ -11,7 +12,7 @@
 namespace {
 
 const std::string uuid = "5f0c0000-1111-2222-3333-444455556666";
-const std::string line = uuid + " 1 560/16128 555 2 3 536 2/2 7 11 12 13 14 15 16 4 ok rw";
+const std::string line = uuid + " 1 560/16128 555 2 3 536 2/2 7 11 12 13 14 15 16 4 17 18 ok rw";
 
 }  // namespace
 
@@ -35,19 +36,48 @@ TEST_CASE("The kernel's status line becomes named fields", "[status]") {
     CHECK(s.failed_writes == 15);
     CHECK(s.in_doubt == 16);
     CHECK(s.table_length == 4);
+    CHECK(s.circuit == 17);
+    CHECK(s.burst == 18);
     CHECK(s.health == "ok");
     CHECK(s.mode == "rw");
     CHECK(s.healthy());
 }
 
-TEST_CASE("Fields that a later kernel adds before the mode are passed over", "[status]") {
+TEST_CASE("Every counter of the status line is printed with its name", "[status]") {
+    std::ostringstream text;
+    remap::JsonEmitter out(text);
+    remap::emit_status(remap::parse_status(line), out);
+    out.finish();
+    const auto shown = nlohmann::json::parse(text.str());
+    CHECK(shown.at("remaps_since_open") == 11);
+    CHECK(shown.at("failed_writes") == 15);
+    CHECK(shown.at("table_blocks") == 4);
+    CHECK(shown.at("circuit_writes") == 17);
+    CHECK(shown.at("burst_writes") == 18);
+    CHECK(shown.at("health") == "ok");
+    CHECK(shown.at("mode") == "rw");
+}
+
+TEST_CASE("Fields that a later kernel adds before the last two are passed over", "[status]") {
     std::string longer = line;
-    longer.insert(longer.size() - 3, " new 17");
+    longer.insert(longer.size() - 6, " 19 new");
     const auto s = remap::parse_status(longer);
+    CHECK(s.burst == 18);
     CHECK(s.health == "ok");
     CHECK(s.mode == "rw");
     CHECK_FALSE(remap::parse_status(line.substr(0, line.size() - 5) + "degraded rw").healthy());
     CHECK_FALSE(remap::parse_status(line.substr(0, line.size() - 2) + "fail").healthy());
+}
+
+TEST_CASE("Fields that an earlier kernel does not print are 0", "[status]") {
+    std::string shorter = line;
+    shorter.erase(shorter.find(" 17 18"), 6);
+    const auto s = remap::parse_status(shorter);
+    CHECK(s.table_length == 4);
+    CHECK(s.circuit == 0);
+    CHECK(s.burst == 0);
+    CHECK(s.health == "ok");
+    CHECK(s.mode == "rw");
 }
 
 TEST_CASE("Every cut of a status line is refused, not misread", "[status]") {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <iterator>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "libremap/error.hpp"
@@ -40,12 +41,22 @@ class Words {
         second = parse(word.substr(slash + 1), field);
     }
 
-    /// The last word of the line.
-    std::string last(const char* field) {
+    /// A number that earlier kernels do not print.
+    std::uint64_t number_if_any(const char* field) {
+        return at_ < words_.size() ? number(field) : 0;
+    }
+
+    /// Takes the last word away; it is a name, not a number.
+    std::string take_last(const char* field) {
         if (at_ >= words_.size()) {
             fail(field, "nothing");
         }
-        return words_.back();
+        std::string word = std::move(words_.back());
+        words_.pop_back();
+        if (word.find_first_not_of("0123456789/") == std::string::npos) {
+            fail(field, word);
+        }
+        return word;
     }
 
     [[noreturn]] void fail(const char* field, const std::string& found) const {
@@ -79,6 +90,8 @@ KernelStatus parse_status(const std::string& line) {
         words.fail("set", set);
     }
     s.set = *uuid;
+    s.mode = words.take_last("mode");
+    s.health = words.take_last("health");
     s.block_sectors = words.number("block size");
     words.pair("slots", s.slots_used, s.slots_total);
     s.mapped = words.number("mapped");
@@ -94,8 +107,8 @@ KernelStatus parse_status(const std::string& line) {
     s.failed_writes = words.number("failed writes");
     s.in_doubt = words.number("in doubt");
     s.table_length = words.number("table length");
-    s.health = words.next("health");
-    s.mode = words.last("mode");
+    s.circuit = words.number_if_any("circuit");
+    s.burst = words.number_if_any("burst");
     return s;
 }
 
@@ -120,6 +133,8 @@ void emit_status(const KernelStatus& s, Emitter& out) {
     out.number("failed_writes", s.failed_writes);
     out.quantity("in_doubt", s.in_doubt, "blocks");
     out.number("table_blocks", s.table_length);
+    out.number("circuit_writes", s.circuit);
+    out.number("burst_writes", s.burst);
 }
 
 }  // namespace remap

@@ -31,14 +31,17 @@ struct KernelStatus {
     std::uint64_t failed_writes = 0;  ///< that were passed up as errors
     std::uint64_t in_doubt = 0;       ///< blocks
     std::uint64_t table_length = 0;   ///< initialised table blocks
-    std::string health;               ///< ok, degraded, full, spare-lost
+    std::uint64_t circuit = 0;        ///< writes failed at once because the main was gone
+    std::uint64_t burst = 0;          ///< writes that max_burst kept from being remapped
+    std::string health;               ///< ok, low-space, degraded, full, main-lost, spare-lost
     std::string mode;                 ///< rw, ro, fail
 
     bool healthy() const { return health == "ok" && mode != "fail"; }
 };
 
-/// Parses the line. Fields that a later kernel may add before the last word are ignored. Throws
-/// Error (unrecognised) naming the field that is not as expected.
+/// Parses the line. Fields that a later kernel may add before the last two are ignored; those that
+/// an earlier one does not have yet (circuit, burst) stay 0. Throws Error (unrecognised) naming the
+/// field that is not as expected.
 KernelStatus parse_status(const std::string& line);
 
 /// The fields, for text and JSON alike.
