@@ -17,7 +17,7 @@ packages_build="build-essential cmake pkg-config libdevmapper-dev libblkid-dev u
     nlohmann-json3-dev catch2 kmod python3"
 packages_lint="shellcheck clang-format sparse perl xz-utils"
 packages_vm="qemu-system-x86 qemu-utils busybox-static cpio zstd xz-utils kmod dmsetup e2fsprogs
-    util-linux python3 python3-pytest python3-pytest-xdist"
+    xfsprogs btrfs-progs f2fs-tools util-linux python3 python3-pytest python3-pytest-xdist"
 packages_boot="mmdebstrap"
 
 say() { printf '==> %s\n' "$*"; }

@@ -13,30 +13,6 @@ pytestmark = pytest.mark.vm
 BAD = [2100, 2101, 5000, 9999]
 
 
-@pytest.fixture
-def bare(disk):
-    """bare(bad_write=..., spare={...}, ...) makes a bare set: (main, spare)."""
-
-    def make(size="32M", spare_size="4M", spare=None, **options):
-        main, other = disk("main", size, **options), disk("spare", spare_size, **(spare or {}))
-        format_set(main, other, "--bare")
-        return main, other
-
-    return make
-
-
-@pytest.fixture
-def adopted(disk):
-    """The same with labels and hidden blocks."""
-
-    def make(size="32M", spare_size="4M", spare=None, **options):
-        main, other = disk("main", size, **options), disk("spare", spare_size, **(spare or {}))
-        format_set(main, other)
-        return main, other
-
-    return make
-
-
 # What was written is read back
 
 

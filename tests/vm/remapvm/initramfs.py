@@ -22,16 +22,17 @@ from .errors import SetupError
 # Put into every guest; loaded by init (the disks' drivers) or on demand.
 MODULES = (
     "virtio_pci virtio_console virtio_blk virtio_scsi sd_mod nvme loop brd null_blk scsi_debug "
-    "dm-mod dm-flakey dm-log-writes dm-snapshot dm-delay dm-crypt dm-raid raid1 "
-    "ext4 xfs btrfs crc32c_generic crc32c-intel"
+    "dm-mod dm-flakey dm-log-writes dm-snapshot dm-delay dm-crypt dm-mirror dm-raid raid1 "
+    "ext4 xfs btrfs f2fs crc32_generic crc32c_generic crc32c-intel xts aes_generic"
 ).split()
 
 # Host programs that a guest has. Those marked optional are there when the host has them.
 PROGRAMS = (
     "dash dmsetup blkid wipefs losetup blockdev mount umount mkswap swapon swapoff dd cmp findmnt "
-    "mke2fs mkfs.ext4 e2fsck dumpe2fs debugfs tune2fs setpriv"
+    "mke2fs mkfs.ext4 e2fsck dumpe2fs debugfs tune2fs setpriv "
+    "mkfs.xfs xfs_repair mkfs.btrfs btrfs mkfs.f2fs fsck.f2fs"
 ).split()
-OPTIONAL_PROGRAMS = "mkfs.xfs xfs_repair mkfs.btrfs lsblk udevadm".split()
+OPTIONAL_PROGRAMS = "lsblk udevadm".split()
 
 PROJECT_TOOLS = "remapsetup remap-fsck remap-dump".split()
 GUEST_PROGRAMS = ("agent", "blkio")
@@ -63,6 +64,23 @@ def guest_program(name: str) -> Path:
         path.chmod(0o755)
 
     return cached.cached_file("guest", cached.digest(name, " ".join(command), source) + f"-{name}", compile_to)
+
+
+def guest_module(kernel, name: str) -> Path:
+    """A kernel module of tests/vm/guest/ ("dm-status"), built for this kernel."""
+    source = paths.GUEST / f"{name}.c"
+    build = Path("/lib/modules", kernel.release, "build")
+
+    def compile_to(path):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(source, folder)
+            Path(folder, "Kbuild").write_text(f"obj-m := {name}.o\n")
+            done = subprocess.run(["make", "-C", build, f"M={folder}", "modules"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SetupError(f"{source} does not build for {kernel.release}:\n{done.stdout}{done.stderr}")
+            shutil.copy(Path(folder, f"{name}.ko"), path)
+
+    return cached.cached_file("guest", cached.digest(kernel.release, source) + f"-{name}.ko", compile_to)
 
 
 def module_file(kernel) -> Path:
