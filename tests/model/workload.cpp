@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "workload.hpp"
+
+#include <algorithm>
+
+namespace model {
+namespace {
+
+constexpr unsigned int max_outstanding = 10;
+constexpr unsigned long hour = 3601UL * 250;
+
+// Fields of the status line, docs/design.md.
+constexpr unsigned int status_epoch = 9;
+constexpr unsigned int status_remapped = 10;
+constexpr unsigned int status_doubt = 15;
+constexpr unsigned int status_table_length = 16;
+
+SetOptions random_set(Random& random) {
+    SetOptions o;
+
+    o.adopted = random.percent(65);
+    o.nr_copies = static_cast<std::uint8_t>(random.percent(60) ? 2 : random.between(3, 4));
+    if (random.percent(35)) {
+        o.block_shift = 12;
+        o.spare_sectors = 8192;
+        o.nr_slots = 600;
+    } else {
+        o.spare_sectors = 2048 + 8 * random.below(100);
+        o.nr_slots = random.between(560, 900);
+    }
+    // Some tables are so full that they have to grow soon.
+    if (random.percent(50))
+        o.bad_slots = random.between(150, 245);
+    if (random.percent(20))
+        o.first_sequence = 0xffffff - static_cast<std::uint32_t>(random.below(60));
+    o.mapped = random.below(20);
+    o.lost = random.below(8);
+    return o;
+}
+
+DiskTraits random_disk(Random& random, unsigned int block_bytes) {
+    DiskTraits traits;
+
+    traits.write_cache = random.percent(80);
+    traits.fua = random.percent(75);
+    traits.physical_block_size = random.percent(40) ? 4096 : block_bytes;
+    return traits;
+}
+
+/// Runs over a set's life: what happens to it from above and from below.
+class Life {
+  public:
+    Life(Scene& scene, World& world, Faults& faults, Random& random)
+        : scene_(scene), world_(world), faults_(faults), random_(random) {}
+
+    void run(unsigned int operations) {
+        open();
+        for (unsigned int i = 0; i < operations; i++)
+            operation();
+        finish();
+    }
+
+  private:
+    void open() {
+        world_.meanwhile = nullptr;
+        world_.forbid_writes = {true, true};
+        const std::string reason = world_.open();
+        if (!reason.empty()) {
+            std::string text = reason;
+            for (const std::string& message : world_.messages)
+                text += "\n    " + message;
+            throw Violation("3", "without a power cut the set does not load: " + text);
+        }
+        world_.forbid_writes = {};
+        table_length_ = world_.status_number(status_table_length);
+        epoch_ = world_.status_number(status_epoch);
+        activations_ = 0;
+        world_.meanwhile = [this] { io(); };
+    }
+
+    void close() {
+        world_.meanwhile = nullptr;
+        note();
+        world_.close();
+    }
+
+    /// Counts what the status line shows to have happened.
+    void note() {
+        const std::uint64_t length = world_.status_number(status_table_length);
+        const std::uint64_t epoch = world_.status_number(status_epoch);
+
+        if (length > table_length_)
+            scene_.counters["table extended"]++;
+        if (epoch > epoch_ && ++activations_ > 1)
+            scene_.counters["epoch raised by a later commit"]++;
+        table_length_ = length;
+        epoch_ = epoch;
+        scene_.counters["blocks remapped"] += world_.status_number(status_remapped) != 0;
+        scene_.counters["in doubt"] += world_.status_number(status_doubt) != 0;
+    }
+
+    void operation() {
+        const std::uint64_t dice = random_.below(100);
+
+        if (dice < 76) {
+            io();
+            for (std::uint64_t n = random_.below(12); n > 0; n--)
+                world_.step();
+        } else if (dice < 81) {
+            close();
+            open();
+            scene_.counters["reloads"]++;
+        } else if (dice < 86) {
+            suspend();
+        } else if (dice < 89) {
+            world_.drain();
+            note();
+            jiffies = jiffies + hour;
+            model_seconds += 3601;
+        } else if (dice < 96) {
+            change_faults();
+        } else {
+            lose_main();
+        }
+    }
+
+    void suspend() {
+        world_.suspend(random_.percent(50));
+        const std::string reason = world_.resume();
+        if (!reason.empty())
+            throw Violation("3", "resuming a suspended device: " + reason);
+        scene_.counters["suspends"]++;
+    }
+
+    std::uint64_t block(std::uint32_t count) {
+        const auto& blocks = scene_.layout.window.blocks;
+
+        for (;;) {
+            const std::size_t at = random_.below(blocks.size());
+            if (at + count <= blocks.size() && blocks[at + count - 1] == blocks[at] + count - 1)
+                return blocks[at];
+        }
+    }
+
+    void io() {
+        if (world_.outstanding() >= max_outstanding)
+            return;
+        const std::uint64_t dice = random_.below(100);
+        const std::uint32_t count = random_.percent(55) ? 1
+                                    : random_.percent(70)
+                                        ? static_cast<std::uint32_t>(random_.between(2, 8))
+                                        : static_cast<std::uint32_t>(random_.between(9, 64));
+        const std::uint64_t at = block(count);
+
+        if (dice < 62)
+            world_.user_write(at, count, random_.percent(20), random_.percent(6));
+        else if (dice < 84)
+            world_.user_read(at, count);
+        else
+            world_.user_flush();
+    }
+
+    void change_faults() {
+        const std::uint32_t size = scene_.layout.block_sectors();
+        auto& bad = faults_.bad_write[main_disk];
+
+        switch (random_.below(4)) {
+            case 0:
+            case 1:
+                bad.insert(block(1) * size + random_.below(size));
+                break;
+            case 2:
+                if (!bad.empty())
+                    bad.erase(bad.begin());
+                break;
+            default:
+                faults_.bad_write[spare_disk].insert(
+                    scene_.layout.slot_sector(random_.below(scene_.layout.options.nr_slots / 2)));
+                break;
+        }
+    }
+
+    /// With the main gone no block of it may get a slot: invariant 5.
+    void lose_main() {
+        world_.meanwhile = nullptr;
+        world_.drain();
+        if (world_.status_number(status_doubt) == 0) {
+            const auto before = live_entries(scene_.layout, *scene_.images[spare_disk]);
+            faults_.gone[main_disk] = true;
+            for (unsigned int i = 0; i < 4; i++)
+                io();
+            world_.drain();
+            faults_.gone[main_disk] = false;
+            const auto after = live_entries(scene_.layout, *scene_.images[spare_disk]);
+            if (before && after) {
+                for (const auto& [block, slots] : *after) {
+                    if (before->count(block) == 0)
+                        throw Violation("5", "block " + std::to_string(block) +
+                                                 " got a slot while the main was gone");
+                }
+            }
+            scene_.counters["main lost"]++;
+        }
+        world_.meanwhile = [this] { io(); };
+    }
+
+    /// Without faults, one load and one write settle everything: invariant 4.
+    void finish() {
+        world_.meanwhile = nullptr;
+        world_.drain();
+        close();
+        world_.faults = nullptr;
+        open();
+        world_.meanwhile = nullptr;
+        world_.user_write(block(1), 1, true, false);
+        world_.user_flush();
+        world_.drain();
+        const auto live = live_entries(scene_.layout, *scene_.images[spare_disk]);
+        if (!live)
+            throw Violation("3", "no valid table after an orderly end");
+        for (const auto& [block, slots] : *live) {
+            if (slots.size() > 1)
+                throw Violation("4", "block " + std::to_string(block) + " has " +
+                                         std::to_string(slots.size()) + " slots");
+        }
+        close();
+    }
+
+    Scene& scene_;
+    World& world_;
+    Faults& faults_;
+    Random& random_;
+    std::uint64_t table_length_ = 0;
+    std::uint64_t epoch_ = 0;
+    unsigned int activations_ = 0;
+};
+
+void random_spare_faults(const SetLayout& layout, Random& random, Faults& faults) {
+    auto& bad = faults.bad_write[spare_disk];
+    const unsigned int copies = layout.options.nr_copies;
+
+    for (std::uint64_t n = random.below(6); n > 0; n--)
+        bad.insert(layout.slot_sector(layout.options.bad_slots + random.below(80)));
+    // One copy of the table at least stays good, and a quorum of superblocks.
+    if (random.percent(25)) {
+        const std::uint64_t good = random.below(copies);
+        for (unsigned int i = 0; i < copies; i++) {
+            if (i != good && random.percent(60))
+                bad.insert(layout.table_start[i] + random.below(layout.table_blocks * 8));
+        }
+    }
+    if (random.percent(20)) {
+        for (unsigned int i = 0; i < 2; i++)
+            bad.insert(random.pick(layout.sb_sector) + random.below(8));
+    }
+}
+
+Faults random_faults(const SetLayout& layout, Random& random) {
+    Faults faults;
+    const auto& blocks = layout.window.blocks;
+
+    for (std::uint64_t n = random.below(25); n > 0; n--) {
+        const std::uint64_t block = random.pick(blocks);
+        for (std::uint64_t run = random.percent(70) ? 1 : random.below(6); run > 0; run--)
+            faults.bad_write[main_disk].insert((block + run) * layout.block_sectors() +
+                                               random.below(layout.block_sectors()));
+    }
+    if (random.percent(20)) {
+        for (std::uint64_t n = random.below(4); n > 0; n--)
+            faults.bad_read[main_disk].insert(random.pick(blocks) * layout.block_sectors());
+    }
+    if (layout.options.adopted && random.percent(20)) {
+        for (const std::uint64_t sector : layout.label_sector) {
+            if (random.percent(70))
+                faults.bad_write[main_disk].insert(sector);
+        }
+    }
+    random_spare_faults(layout, random, faults);
+    if (random.percent(40))
+        faults.write_permille = {static_cast<unsigned int>(random.below(40)),
+                                 static_cast<unsigned int>(random.below(25))};
+    if (random.percent(35))
+        faults.flush_permille = {static_cast<unsigned int>(random.below(80)),
+                                 static_cast<unsigned int>(random.below(60))};
+    return faults;
+}
+
+}  // namespace
+
+std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, Counters& counters) {
+    Random random(Random::mix(seed));
+    jiffies = 100000 + random.below(1000);
+    const SetLayout layout = plan_set(random_set(random), random);
+    Image main(layout.main_sectors);
+    Image spare(layout.options.spare_sectors);
+    format_set(layout, random, main, spare);
+
+    const unsigned int block_bytes = layout.block_sectors() * 512;
+    Faults faults = random_faults(layout, random);
+    faults.lossy_flushes = options.lossy_flushes;
+    const Faults lasting = faults;
+    std::vector<std::string> features;
+    if (random.percent(10))
+        features.emplace_back("fua");
+    if (random.percent(4))
+        features.emplace_back("no_auto_remap");
+    Scene scene{
+        layout,          {random_disk(random, block_bytes), random_disk(random, block_bytes)},
+        {&main, &spare}, &lasting,
+        features,        random,
+        counters,        options.verbose};
+
+    const Oracle start(layout.window, layout.lost);
+    Log log;
+    {
+        Oracle oracle = start;
+        World world(layout, scene.traits, scene.images, random, counters);
+        world.features = features;
+        world.faults = &faults;
+        world.log = &log;
+        world.ordered = false;
+        world.oracle = &oracle;
+        Life(scene, world, faults, random).run(static_cast<unsigned int>(random.between(8, 60)));
+    }
+    main.undo_to(0);
+    spare.undo_to(0);
+    const std::uint64_t checked = check_crash_states(scene, log, start, 0, {options.states, 12, 2});
+    if (!model_clean())
+        throw Violation("6", "memory or work is left over");
+    return checked;
+}
+
+void run_short_workload(Scene& scene, World& world, Oracle& oracle) {
+    Random& random = scene.random;
+    const auto& blocks = scene.layout.window.blocks;
+
+    (void)oracle;
+    for (std::uint64_t n = random.between(1, 6); n > 0; n--) {
+        if (random.percent(75))
+            world.user_write(random.pick(blocks), 1, random.percent(40), false);
+        else
+            world.user_flush();
+        for (std::uint64_t steps = random.below(8); steps > 0; steps--)
+            world.step();
+    }
+    world.drain();
+}
+
+}  // namespace model

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+
+#include "crash.hpp"
+
+namespace model {
+
+struct ScenarioOptions {
+    std::uint64_t states = 400;
+    bool lossy_flushes = true;
+    bool verbose = false;
+};
+
+/// One set, one long random life of it, and some crash states of that. Throws Violation. Returns
+/// how many states were checked.
+std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, Counters& counters);
+
+/// A few writes and flushes, the first of which activates the set.
+void run_short_workload(Scene& scene, World& world, Oracle& oracle);
+
+}  // namespace model
