@@ -18,9 +18,9 @@
 
 /*
  * Large chunks keep what a chunk costs beside its runs small where entries
- * are scattered; two offsets and the state have to fit into 32 bits.
+ * are scattered: two offsets and the state just fit into 32 bits.
  */
-#define REMAP_CHUNK_SHIFT	14
+#define REMAP_CHUNK_SHIFT	15
 #define REMAP_CHUNK_BLOCKS	BIT(REMAP_CHUNK_SHIFT)
 #define REMAP_CHUNK_MASK	(REMAP_CHUNK_BLOCKS - 1)
 
@@ -210,47 +210,52 @@ bool remap_map_next(struct remap_map *map, u64 block, u64 *at, struct remap_run 
 /* Old runs and changes of one chunk on their way into a new array. */
 struct remap_merge {
 	const struct remap_packed *old, *old_end;	/* not yet passed */
-	struct remap_packed *runs;
-	u32 nr;
+	struct remap_packed *end;			/* of the new runs */
+	u32 next;					/* block after the last of them */
 };
 
-static bool remap_packed_continues(const struct remap_packed *p, const struct remap_packed *next)
+/* Does a run @p go on as @where, @slot in block @start, right after its last? */
+static bool remap_packed_continues(const struct remap_packed *p, u32 start, u32 where, u32 slot)
 {
-	if (p->last + 1 != next->start || p->where != next->where)
+	if (p->where != where)
 		return false;
-	if (p->slot == REMAP_NO_SLOT || next->slot == REMAP_NO_SLOT)
-		return p->slot == next->slot;
-	return p->slot + (next->start - p->start) == next->slot;
+	if (p->slot == REMAP_NO_SLOT || slot == REMAP_NO_SLOT)
+		return p->slot == slot;
+	return p->slot + (start - p->start) == slot;
 }
 
-static void remap_merge_add(struct remap_merge *merge, const struct remap_packed *p)
+static void remap_merge_add(struct remap_merge *merge, u32 start, u32 last, u32 where, u32 slot)
 {
-	if (merge->nr && remap_packed_continues(&merge->runs[merge->nr - 1], p))
-		merge->runs[merge->nr - 1].last = p->last;
-	else
-		merge->runs[merge->nr++] = *p;
+	struct remap_packed *end = merge->end;
+
+	if (start == merge->next && remap_packed_continues(end - 1, start, where, slot)) {
+		end[-1].last = last;
+	} else {
+		*end = (struct remap_packed) {
+			.start = start, .last = last, .where = where, .slot = slot,
+		};
+		merge->end = end + 1;
+	}
+	merge->next = last + 1;
 }
 
 /* Take over what the old runs say of the blocks from @from to @last. */
 static void remap_merge_old(struct remap_merge *merge, u32 from, u32 last)
 {
-	struct remap_packed p;
+	const struct remap_packed *p;
+	u32 start, slot;
 
-	for (; merge->old < merge->old_end && merge->old->start <= last; merge->old++) {
-		p = *merge->old;
-		if (p.last < from)
-			continue;
-		if (p.start < from) {
-			if (p.slot != REMAP_NO_SLOT)
-				p.slot += from - p.start;
-			p.start = from;
-		}
-		if (p.last > last) {
-			p.last = last;
-			remap_merge_add(merge, &p);
+	for (; merge->old < merge->old_end; merge->old++) {
+		p = merge->old;
+		if (p->start > last)
 			return;
-		}
-		remap_merge_add(merge, &p);
+		if (p->last < from)
+			continue;
+		start = max_t(u32, p->start, from);
+		slot = p->slot == REMAP_NO_SLOT ? p->slot : p->slot + (start - p->start);
+		remap_merge_add(merge, start, min_t(u32, p->last, last), p->where, slot);
+		if (p->last > last)
+			return;
 	}
 }
 
@@ -261,93 +266,48 @@ static void remap_merge_old(struct remap_merge *merge, u32 from, u32 last)
 static u32 remap_merge_chunk(const struct remap_chunk *old, const struct remap_change *changes,
 			     size_t nr, bool doubt, struct remap_packed *runs)
 {
-	struct remap_merge merge = { .runs = runs };
+	struct remap_merge merge = { .end = runs, .next = U32_MAX };
 	u32 pos = 0;
-	size_t i;
 
 	if (old) {
 		merge.old = old->runs;
 		merge.old_end = old->runs + old->nr;
 	}
-	for (i = 0; i < nr; i++) {
-		u32 at = changes[i].block & REMAP_CHUNK_MASK;
-		struct remap_packed p = {
-			.start = at,
-			.last = at,
-			.where = doubt ? REMAP_IN_DOUBT : changes[i].where,
-			.slot = changes[i].slot,
-		};
+	for (; nr; nr--, changes++) {
+		u32 at = changes->block & REMAP_CHUNK_MASK;
+		u32 where = doubt ? REMAP_IN_DOUBT : changes->where;
 
-		if (pos < at)
+		if (pos < at && merge.old < merge.old_end)
 			remap_merge_old(&merge, pos, at - 1);
-		if (p.where != REMAP_AT_MAIN)
-			remap_merge_add(&merge, &p);
+		if (where != REMAP_AT_MAIN)
+			remap_merge_add(&merge, at, at, where, changes->slot);
 		pos = at + 1;
 	}
 	if (pos < REMAP_CHUNK_BLOCKS)
 		remap_merge_old(&merge, pos, REMAP_CHUNK_MASK);
-	return merge.nr;
+	return merge.end - runs;
 }
 
-/* The chunk @old with @changes, at the head of @chain. */
-static int remap_prepare_chunk(struct remap_map *map, const struct remap_chunk *old,
-			       const struct remap_change *changes, size_t nr, gfp_t gfp,
-			       bool doubt, struct remap_chunk **chain)
+/* A chunk like @old, which may be NULL, with the @nr changes. */
+static struct remap_chunk *remap_chunk_build(struct remap_map *map, const struct remap_chunk *old,
+					     const struct remap_change *changes, size_t nr,
+					     gfp_t gfp, bool doubt)
 {
-	struct remap_chunk *chunk;
 	u32 runs = remap_merge_chunk(old, changes, nr, doubt, map->scratch);
+	struct remap_chunk *chunk = kvmalloc(struct_size(chunk, runs, runs), gfp);
 
-	chunk = kvmalloc(struct_size(chunk, runs, runs), gfp);
 	if (!chunk)
-		return -ENOMEM;
-	chunk->next = *chain;
+		return NULL;
 	chunk->index = changes->block >> REMAP_CHUNK_SHIFT;
 	chunk->nr = runs;
 	memcpy(chunk->runs, map->scratch, runs * sizeof(*chunk->runs));
+	return chunk;
+}
+
+static void remap_chain_push(struct remap_chunk **chain, struct remap_chunk *chunk)
+{
+	chunk->next = *chain;
 	*chain = chunk;
-	return 0;
-}
-
-/* How many of @changes are in the chunk of the first one. */
-static size_t remap_changes_of_chunk(const struct remap_change *changes, size_t nr)
-{
-	unsigned long index = changes->block >> REMAP_CHUNK_SHIFT;
-	size_t i = 1;
-
-	while (i < nr && changes[i].block >> REMAP_CHUNK_SHIFT == index)
-		i++;
-	return i;
-}
-
-int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
-		      size_t nr, gfp_t gfp, bool may_doubt)
-{
-	const struct remap_chunk *old;
-	unsigned long index;
-	size_t here;
-
-	WARN_ON_ONCE(map->prepared || map->doubtful);
-
-	for (; nr; changes += here, nr -= here) {
-		cond_resched();
-		index = changes->block >> REMAP_CHUNK_SHIFT;
-		here = remap_changes_of_chunk(changes, nr);
-		/* The writer's own view: nobody else stores. */
-		old = xa_load(&map->chunks, index);
-		if (remap_prepare_chunk(map, old, changes, here, gfp, false, &map->prepared))
-			goto no_memory;
-		if (may_doubt &&
-		    remap_prepare_chunk(map, old, changes, here, gfp, true, &map->doubtful))
-			goto no_memory;
-		/* Storing where there is an entry takes no memory and cannot fail. */
-		if (!old && xa_reserve(&map->chunks, index, gfp))
-			goto no_memory;
-	}
-	return 0;
-
-no_memory:
-	remap_map_abandon(map);
-	return -ENOMEM;
 }
 
 static struct remap_chunk *remap_chain_pop(struct remap_chunk **chain)
@@ -367,6 +327,63 @@ static void remap_chain_free(struct remap_chunk **chain)
 		kvfree(chunk);
 }
 
+/*
+ * Enter those of @changes that are in the chunk of the first one into the
+ * filter and return their number.  Bits may be set long before there is
+ * something to find, and stay when there is not: a bit too many only costs a
+ * lookup.
+ */
+static size_t remap_filter_add(struct remap_map *map, const struct remap_change *changes,
+			       size_t nr)
+{
+	unsigned long index = changes->block >> REMAP_CHUNK_SHIFT, bit, last = ULONG_MAX;
+	size_t i;
+
+	for (i = 0; i < nr && changes[i].block >> REMAP_CHUNK_SHIFT == index; i++) {
+		bit = changes[i].block >> map->granule_shift;
+		if (bit != last)
+			set_bit(bit, map->filter);
+		last = bit;
+	}
+	return i;
+}
+
+int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
+		      size_t nr, gfp_t gfp, bool may_doubt)
+{
+	struct remap_chunk *old, *chunk;
+	unsigned long index;
+	size_t here;
+
+	WARN_ON_ONCE(map->prepared || map->doubtful);
+
+	for (; nr; changes += here, nr -= here) {
+		cond_resched();
+		index = changes->block >> REMAP_CHUNK_SHIFT;
+		here = remap_filter_add(map, changes, nr);
+		/* The writer's own view: nobody else stores. */
+		old = xa_load(&map->chunks, index);
+		chunk = remap_chunk_build(map, old, changes, here, gfp, false);
+		if (!chunk)
+			goto no_memory;
+		remap_chain_push(&map->prepared, chunk);
+		if (may_doubt) {
+			chunk = remap_chunk_build(map, old, changes, here, gfp, true);
+			if (!chunk)
+				goto no_memory;
+			remap_chain_push(&map->doubtful, chunk);
+		}
+		/* Storing where there is an entry takes no memory and cannot fail. */
+		if (!old && xa_reserve(&map->chunks, index, gfp))
+			goto no_memory;
+	}
+	return 0;
+
+no_memory:
+	remap_map_abandon(map);
+	return -ENOMEM;
+}
+
 void remap_map_abandon(struct remap_map *map)
 {
 	struct remap_chunk *chunk;
@@ -377,28 +394,12 @@ void remap_map_abandon(struct remap_map *map)
 	remap_chain_free(&map->doubtful);
 }
 
-static void remap_filter_add(struct remap_map *map, const struct remap_chunk *chunk)
-{
-	u64 base = (u64)chunk->index << REMAP_CHUNK_SHIFT;
-	unsigned long bit, last;
-	u32 i;
-
-	for (i = 0; i < chunk->nr; i++) {
-		bit = (base + chunk->runs[i].start) >> map->granule_shift;
-		last = (base + chunk->runs[i].last) >> map->granule_shift;
-		for (; bit <= last; bit++)
-			set_bit(bit, map->filter);
-	}
-}
-
 /* Put @chunk in the place of the one with its index. */
 static void remap_chunk_publish(struct remap_map *map, struct remap_chunk *chunk)
 {
 	struct remap_chunk *old;
 
 	if (chunk->nr) {
-		/* The bits come first: whoever misses there does not look here. */
-		remap_filter_add(map, chunk);
 		old = xa_store(&map->chunks, chunk->index, chunk, GFP_NOWAIT);
 	} else {
 		old = xa_erase(&map->chunks, chunk->index);
@@ -434,4 +435,28 @@ void remap_map_publish_doubtful(struct remap_map *map)
 {
 	remap_chain_publish(map, &map->doubtful);
 	remap_chain_free(&map->prepared);
+}
+
+int remap_map_fill(struct remap_map *map, const struct remap_change *changes, size_t nr)
+{
+	struct remap_chunk *chunk;
+	size_t here;
+
+	for (; nr; changes += here, nr -= here) {
+		cond_resched();
+		here = remap_filter_add(map, changes, nr);
+		chunk = remap_chunk_build(map, NULL, changes, here, GFP_KERNEL, false);
+		if (!chunk)
+			goto no_memory;
+		if (xa_is_err(xa_store(&map->chunks, chunk->index, chunk, GFP_KERNEL))) {
+			kvfree(chunk);
+			goto no_memory;
+		}
+		map->used = true;
+	}
+	return 0;
+
+no_memory:
+	remap_map_clear(map);
+	return -ENOMEM;
 }

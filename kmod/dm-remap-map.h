@@ -59,6 +59,12 @@ void remap_map_exit(struct remap_map *map);
 void remap_map_clear(struct remap_map *map);
 
 /*
+ * Put @changes, sorted by block, into an empty map; no reader may be about.
+ * Returns 0 or -ENOMEM, and then it is empty again.
+ */
+int remap_map_fill(struct remap_map *map, const struct remap_change *changes, size_t nr);
+
+/*
  * Take the memory for @changes, sorted by block, each block at most once;
  * with @may_doubt also what it takes to publish them as doubtful.  Returns 0,
  * and then one of the next three has to follow; or -ENOMEM, and then nothing

@@ -81,7 +81,6 @@ struct remap_md {
 
 	u64 any_cursor;			/* the same, once no whole group is left */
 
-	u64 nr_used;			/* entries that are not free, when loaded */
 	u64 nr_mapped, nr_lost, nr_bad, nr_hidden;
 	bool read_only;			/* until the table is loaded again */
 	bool failing;			/* the last attempt to write failed */
@@ -158,21 +157,45 @@ bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role)
 		test_and_clear_bit(role, &md->cache_lost);
 }
 
+static struct bio *remap_alloc_read(struct block_device *bdev, sector_t sector,
+				    unsigned int blocks)
+{
+	struct bio *bio = bio_alloc(bdev, blocks, REQ_OP_READ | REQ_SYNC, GFP_KERNEL);
+
+	bio->bi_iter.bi_sector = sector;
+	return bio;
+}
+
 /* Read @blocks table blocks into vmalloc()ed memory. */
 static int remap_read_bulk(struct block_device *bdev, sector_t sector, void *buf,
 			   unsigned int blocks)
 {
-	struct bio *bio = bio_alloc(bdev, blocks, REQ_OP_READ | REQ_SYNC, GFP_KERNEL);
+	struct bio *bio = remap_alloc_read(bdev, sector, blocks);
 	size_t bytes = (size_t)blocks * REMAP_TABLE_BLOCK_SIZE, at;
 	int r;
 
-	bio->bi_iter.bi_sector = sector;
 	for (at = 0; at < bytes; at += REMAP_TABLE_BLOCK_SIZE)
 		__bio_add_page(bio, vmalloc_to_page(buf + at), REMAP_TABLE_BLOCK_SIZE,
 			       offset_in_page(buf + at));
 	r = submit_bio_wait(bio);
 	bio_put(bio);
 	invalidate_kernel_vmap_range(buf, bytes);
+	return r;
+}
+
+/* The same into blocks of their own, from kmalloc(). */
+static int remap_read_blocks(struct block_device *bdev, sector_t sector,
+			     struct remap_table_block **blocks, unsigned int nr)
+{
+	struct bio *bio = remap_alloc_read(bdev, sector, nr);
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < nr; i++)
+		__bio_add_page(bio, virt_to_page(blocks[i]), sizeof(**blocks),
+			       offset_in_page(blocks[i]));
+	r = submit_bio_wait(bio);
+	bio_put(bio);
 	return r;
 }
 
@@ -1403,8 +1426,8 @@ void remap_md_unalloc(struct remap_md *md, u32 slot)
 
 /* ---- Table: loading ---- */
 
-/* Entries are sorted by digits of so many bits of the main block. */
-#define REMAP_DIGIT_BITS	11
+/* Entries are sorted by digits of so many bits: two passes up to 2 TiB of sectors. */
+#define REMAP_DIGIT_BITS	16
 #define REMAP_DIGITS		BIT(REMAP_DIGIT_BITS)
 
 /* Loops over entries are long; most of their turns are not. */
@@ -1431,40 +1454,51 @@ static bool remap_table_block_same(const struct remap_table_block *a,
 	return a->in_use == b->in_use && !memcmp(a->entries, b->entries, sizeof(a->entries));
 }
 
-/*
- * How many entries are in use is counted; what the header says is not
- * believed, and corrected at the first write.
- */
-static bool remap_recount_entries(struct remap_md *md, u64 index, struct remap_table_block *tb)
+/* Buffers for a piece of the table, copy by copy; those that were chosen are NULL. */
+struct remap_piece {
+	struct remap_table_block *blocks[REMAP_MAX_TABLE_COPIES][REMAP_READ_BLOCKS];
+	bool valid[REMAP_MAX_TABLE_COPIES];	/* all of this copy was read */
+};
+
+static int remap_alloc_piece(const struct remap_md *md, struct remap_piece *piece, unsigned int nr)
 {
-	unsigned int i, used = 0;
+	unsigned int i, n;
 
-	for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++)
-		used += (tb->entries[i].lo | tb->entries[i].hi) != 0;
-	md->nr_used += used;
-	if (used == le16_to_cpu(tb->in_use))
-		return true;
+	for (i = 0; i < md->nr_copies; i++) {
+		for (n = 0; n < nr && md->live & BIT(i); n++) {
+			if (!piece->blocks[i][n])
+				piece->blocks[i][n] = kmalloc(REMAP_TABLE_BLOCK_SIZE, GFP_KERNEL);
+			if (!piece->blocks[i][n])
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
 
-	DMWARN_LIMIT("%s: spare: table block %llu has %u entries in use, but says %u", md->name,
-		     (unsigned long long)index, used, le16_to_cpu(tb->in_use));
-	tb->in_use = cpu_to_le16(used);
-	return false;
+static void remap_free_piece(struct remap_piece *piece)
+{
+	unsigned int i, n;
+
+	for (i = 0; i < REMAP_MAX_TABLE_COPIES; i++)
+		for (n = 0; n < REMAP_READ_BLOCKS; n++)
+			kfree(piece->blocks[i][n]);
+	kvfree(piece);
 }
 
 /*
  * Choose among the copies of one table block.  @copies[n] is NULL for a copy
- * that is dead or could not be read.
+ * that is dead or could not be read.  Returns the number of the copy.
  */
 static int remap_choose_copy(struct remap_md *md, u64 index,
-			     struct remap_table_block **copies)
+			     struct remap_table_block *const *copies, bool *equal)
 {
-	struct remap_table_block *best = NULL, *page;
-	bool equal = true;
+	const struct remap_table_block *best = NULL;
 	unsigned int i;
-	int r;
+	int choice = -EINVAL;
 
+	*equal = true;
 	for (i = 0; i < md->nr_copies; i++) {
-		struct remap_table_block *tb = copies[i];
+		const struct remap_table_block *tb = copies[i];
 
 		if (!(md->live & BIT(i)))
 			continue;
@@ -1473,14 +1507,10 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 			       md->name, i, (unsigned long long)index,
 			       (unsigned long long)remap_table_sector(md, i, index),
 			       tb ? "damaged" : "unreadable");
-			equal = false;
+			*equal = false;
 			continue;
 		}
-		if (!best) {
-			best = tb;
-			continue;
-		}
-		if (tb->generation == best->generation) {
+		if (best && tb->generation == best->generation) {
 			if (remap_table_block_same(tb, best))
 				continue;
 			DMERR("%s: spare: copies of table block %llu differ at generation %#llx",
@@ -1488,94 +1518,95 @@ static int remap_choose_copy(struct remap_md *md, u64 index,
 			      (unsigned long long)le64_to_cpu(tb->generation));
 			return -EINVAL;
 		}
-		equal = false;
-		if (le64_to_cpu(tb->generation) > le64_to_cpu(best->generation))
+		if (best)
+			*equal = false;
+		if (!best || le64_to_cpu(tb->generation) > le64_to_cpu(best->generation)) {
 			best = tb;
+			choice = i;
+		}
 	}
-	if (!best) {
+	if (!best)
 		DMERR("%s: spare: table block %llu has no valid copy: use remap-fsck",
 		      md->name, (unsigned long long)index);
-		return -EINVAL;
-	}
+	return choice;
+}
 
-	page = kmalloc(sizeof(*page), GFP_KERNEL);
-	if (!page)
-		return -ENOMEM;
-	memcpy(page, best, sizeof(*page));
-	r = xa_err(xa_store(&md->table, index, page, GFP_KERNEL));
-	if (r) {
-		kfree(page);
-		return r;
+/* Take the best copy of block @n of @piece, which begins at @first, into the table. */
+static int remap_take_block(struct remap_md *md, struct remap_piece *piece, u64 first,
+			    unsigned int n)
+{
+	struct remap_table_block *copies[REMAP_MAX_TABLE_COPIES] = { }, *tb;
+	u64 index = first + n;
+	unsigned int i;
+	int choice, r;
+	bool equal;
+
+	for (i = 0; i < md->nr_copies; i++) {
+		if (!(md->live & BIT(i)))
+			continue;
+		/* Somewhere in the piece is a bad sector: one by one. */
+		if (piece->valid[i] ||
+		    !remap_read_blocks(md->spare, remap_table_sector(md, i, index),
+				       &piece->blocks[i][n], 1))
+			copies[i] = piece->blocks[i][n];
 	}
+	choice = remap_choose_copy(md, index, copies, &equal);
+	if (choice < 0)
+		return choice;
+
+	tb = copies[choice];
+	r = xa_err(xa_store(&md->table, index, tb, GFP_KERNEL));
+	if (r)
+		return r;
+	piece->blocks[choice][n] = NULL;
 	/* Made equal before the first write. */
-	if (!remap_recount_entries(md, index, page) || !equal)
+	if (!equal)
 		xa_set_mark(&md->table, index, REMAP_DIRTY);
-	if (upper_32_bits(le64_to_cpu(page->generation)) > le32_to_cpu(md->sb->epoch)) {
+	if (upper_32_bits(le64_to_cpu(tb->generation)) > le32_to_cpu(md->sb->epoch)) {
 		DMERR("%s: spare: epoch %u in table block %llu, %u in the superblocks",
-		      md->name, upper_32_bits(le64_to_cpu(page->generation)),
+		      md->name, upper_32_bits(le64_to_cpu(tb->generation)),
 		      (unsigned long long)index, le32_to_cpu(md->sb->epoch));
 		return -EINVAL;
 	}
-	md->generation = max(md->generation, le64_to_cpu(page->generation));
+	md->generation = max(md->generation, le64_to_cpu(tb->generation));
 	return 0;
 }
 
 /* Read @nr table blocks of each live copy and choose. */
-static int remap_load_piece(struct remap_md *md, u64 first, unsigned int nr, void **bufs)
+static int remap_load_piece(struct remap_md *md, struct remap_piece *piece, u64 first,
+			    unsigned int nr)
 {
-	struct remap_table_block *copies[REMAP_MAX_TABLE_COPIES];
-	bool whole[REMAP_MAX_TABLE_COPIES];
 	unsigned int i, n;
 	int r;
 
+	r = remap_alloc_piece(md, piece, nr);
+	if (r)
+		return r;
 	for (i = 0; i < md->nr_copies; i++)
 		if (md->live & BIT(i))
-			whole[i] = !remap_read_bulk(md->spare, remap_table_sector(md, i, first),
-						    bufs[i], nr);
-
-	for (n = 0; n < nr; n++) {
-		for (i = 0; i < md->nr_copies; i++) {
-			copies[i] = NULL;
-			if (!(md->live & BIT(i)))
-				continue;
-			/* Somewhere in the piece is a bad sector: one by one. */
-			if (!whole[i] && remap_read_bulk(md->spare,
-							 remap_table_sector(md, i, first + n),
-							 bufs[i] + n * REMAP_TABLE_BLOCK_SIZE, 1))
-				continue;
-			copies[i] = bufs[i] + n * REMAP_TABLE_BLOCK_SIZE;
-		}
-		r = remap_choose_copy(md, first + n, copies);
-		if (r)
-			return r;
-	}
-	return 0;
+			piece->valid[i] = !remap_read_blocks(md->spare,
+							     remap_table_sector(md, i, first),
+							     piece->blocks[i], nr);
+	for (n = 0; n < nr && !r; n++)
+		r = remap_take_block(md, piece, first, n);
+	return r;
 }
 
 static int remap_load_table(struct remap_md *md)
 {
-	void *bufs[REMAP_MAX_TABLE_COPIES] = { };
-	unsigned int i;
+	struct remap_piece *piece = kvzalloc(sizeof(*piece), GFP_KERNEL);
 	u64 index;
 	int r = 0;
 
 	BUILD_BUG_ON(REMAP_READ_BLOCKS > BIO_MAX_VECS);
-	for (i = 0; i < md->nr_copies; i++) {
-		bufs[i] = vmalloc(REMAP_READ_BLOCKS * REMAP_TABLE_BLOCK_SIZE);
-		if (!bufs[i]) {
-			r = -ENOMEM;
-			goto out;
-		}
-	}
+	if (!piece)
+		return -ENOMEM;
 	for (index = 0; index < md->table_length && !r; index += REMAP_READ_BLOCKS) {
-		r = remap_load_piece(md, index,
-				     min_t(u64, md->table_length - index, REMAP_READ_BLOCKS),
-				     bufs);
+		r = remap_load_piece(md, piece, index,
+				     min_t(u64, md->table_length - index, REMAP_READ_BLOCKS));
 		cond_resched();
 	}
-out:
-	for (i = 0; i < md->nr_copies; i++)
-		vfree(bufs[i]);
+	remap_free_piece(piece);
 	return r;
 }
 
@@ -1613,24 +1644,22 @@ static int remap_refuse_entry(const struct remap_md *md, u64 slot, const struct 
 	return -EINVAL;
 }
 
-static int remap_check_entry(struct remap_md *md, u64 slot, const struct remap_entry *e)
+/* Check an entry that is not all zeroes. */
+static int remap_check_entry(const struct remap_md *md, u64 slot, const struct remap_entry *e)
 {
 	enum remap_entry_state state = remap_entry_state(e);
 	const char *what;
 
-	if (state == REMAP_ENTRY_FREE) {
-		if (!e->lo && !e->hi)
-			return 0;
+	if (state == REMAP_ENTRY_FREE)
 		what = "is free but not empty";
-	} else if (state > REMAP_ENTRY_BAD) {
+	else if (state > REMAP_ENTRY_BAD)
 		what = "has an unknown state";
-	} else if (slot >= md->nr_slots) {
+	else if (slot >= md->nr_slots)
 		what = "lies beyond the last slot";
-	} else if (remap_entry_block(e) >= md->nr_blocks) {
+	else if (remap_entry_block(e) >= md->nr_blocks)
 		what = "names a block beyond the main's end";
-	} else {
+	else
 		return 0;
-	}
 	return remap_refuse_entry(md, slot, e, what);
 }
 
@@ -1660,57 +1689,86 @@ static int remap_check_reserved(struct remap_md *md)
 struct remap_found {
 	struct remap_change *entries;
 	size_t nr, max;
-	bool any_seq;			/* md->next_seq is that of an entry */
+	u64 nr_state[REMAP_ENTRY_BAD + 1];
+	bool any;			/* entry in use was seen */
 };
 
-/* Check every entry of a table block, count it, and collect what maps blocks. */
+/* The highest sequence so far, plus one. */
+static u32 remap_next_seq(const struct remap_found *found, u32 next, u32 seq)
+{
+	if (!found->any || remap_seq_newer(seq + 1, next))
+		return (seq + 1) & REMAP_ENTRY_SEQ_MASK;
+	return next;
+}
+
+/*
+ * Check every entry of a table block, count it, and collect what maps blocks.
+ * Returns the number of entries in use.
+ */
 static int remap_collect_block(struct remap_md *md, const struct remap_table_block *tb, u64 slot,
 			       struct remap_found *found)
 {
+	struct remap_change *to = found->entries + found->nr;
 	enum remap_entry_state state;
 	const struct remap_entry *e;
-	u32 seq;
-	int r;
+	u32 next_seq = md->next_seq;
+	int used = 0, r;
 
 	for (e = tb->entries; e < tb->entries + REMAP_ENTRIES_PER_BLOCK; e++, slot++) {
-		if (!e->lo && !e->hi)
+		if (!(e->lo | e->hi))
 			continue;
 		r = remap_check_entry(md, slot, e);
 		if (r)
 			return r;
 
-		remap_count(md, e, 1);
-		seq = remap_entry_seq(e);
-		if (!found->any_seq || remap_seq_newer(seq + 1, md->next_seq))
-			md->next_seq = (seq + 1) & REMAP_ENTRY_SEQ_MASK;
-		found->any_seq = true;
-
+		used++;
 		state = remap_entry_state(e);
+		found->nr_state[state]++;
+		next_seq = remap_next_seq(found, next_seq, remap_entry_seq(e));
+		found->any = true;
 		if (state == REMAP_ENTRY_BAD)
 			continue;
-		found->entries[found->nr++] = (struct remap_change) {
+		*to++ = (struct remap_change) {
 			.block = remap_entry_block(e),
 			.slot = slot,
 			.where = state == REMAP_ENTRY_MAPPED ? REMAP_AT_SLOT : REMAP_IS_LOST,
-			.seq = seq,
+			.seq = remap_entry_seq(e),
 		};
 	}
-	return 0;
+	md->next_seq = next_seq;
+	found->nr = to - found->entries;
+	return used;
 }
 
-/* @found has room for all entries in use. */
+/* @found has room for all entries of the table. */
 static int remap_collect(struct remap_md *md, struct remap_found *found)
 {
+	struct remap_table_block *tb;
 	u64 index;
 	int r;
 
 	r = remap_check_reserved(md);
-	for (index = 0; index < md->table_length && !r; index++) {
-		r = remap_collect_block(md, xa_load(&md->table, index),
-					index * REMAP_ENTRIES_PER_BLOCK, found);
+	if (r)
+		return r;
+	for (index = 0; index < md->table_length; index++) {
+		tb = xa_load(&md->table, index);
+		r = remap_collect_block(md, tb, index * REMAP_ENTRIES_PER_BLOCK, found);
+		if (r < 0)
+			return r;
+		if (r != le16_to_cpu(tb->in_use)) {
+			DMWARN_LIMIT("%s: spare: table block %llu has %d entries, says %u",
+				     md->name, (unsigned long long)index, r,
+				     le16_to_cpu(tb->in_use));
+			/* Corrected on disk at the first write. */
+			tb->in_use = cpu_to_le16(r);
+			xa_set_mark(&md->table, index, REMAP_DIRTY);
+		}
 		cond_resched();
 	}
-	return r;
+	md->nr_mapped = found->nr_state[REMAP_ENTRY_MAPPED];
+	md->nr_lost = found->nr_state[REMAP_ENTRY_LOST];
+	md->nr_bad = found->nr_state[REMAP_ENTRY_BAD];
+	return 0;
 }
 
 static bool remap_is_sorted(const struct remap_found *found)
@@ -1763,7 +1821,7 @@ static int remap_sort(struct remap_md *md, struct remap_found *found)
 		return 0;
 
 	to = kvmalloc_array(found->max, sizeof(*to), GFP_KERNEL);
-	place = kmalloc_array(REMAP_DIGITS, sizeof(*place), GFP_KERNEL);
+	place = kvmalloc_array(REMAP_DIGITS, sizeof(*place), GFP_KERNEL);
 	if (!to || !place)
 		goto out;
 	for (shift = 0; shift < bits; shift += REMAP_DIGIT_BITS) {
@@ -1772,7 +1830,7 @@ static int remap_sort(struct remap_md *md, struct remap_found *found)
 	}
 	r = 0;
 out:
-	kfree(place);
+	kvfree(place);
 	kvfree(to);
 	return r;
 }
@@ -1810,20 +1868,31 @@ static void remap_settle(struct remap_md *md, struct remap_change *group, size_t
 	group[0] = group[best];
 }
 
+/* Index of the first entry that is followed by one for its block. */
+static size_t remap_find_twins(const struct remap_change *entries, size_t nr)
+{
+	size_t i;
+
+	for (i = 1; i < nr; i++) {
+		if (entries[i - 1].block == entries[i].block)
+			return i - 1;
+		remap_breathe(i);
+	}
+	return nr;
+}
+
 /* Keep one entry for each block. */
 static void remap_settle_all(struct remap_md *md, struct remap_found *found)
 {
 	struct remap_change *entries = found->entries;
-	size_t i, j, out = 0;
+	size_t out = remap_find_twins(entries, found->nr), i, j;
 
-	for (i = 0; i < found->nr; i = j) {
+	for (i = out; i < found->nr; i = j) {
 		for (j = i + 1; j < found->nr && entries[j].block == entries[i].block; j++)
 			remap_breathe(j);
 		if (j > i + 1)
 			remap_settle(md, &entries[i], j - i);
-		if (out != i)
-			entries[out] = entries[i];
-		out++;
+		entries[out++] = entries[i];
 		remap_breathe(i);
 	}
 	found->nr = out;
@@ -1860,11 +1929,11 @@ static bool remap_add_hidden(struct remap_md *md, struct remap_found *found)
 
 static int remap_fill_map(struct remap_md *md, struct remap_map *map)
 {
-	struct remap_found found = { .max = md->nr_used + md->nr_hidden };
+	struct remap_found found = {
+		.max = md->table_length * REMAP_ENTRIES_PER_BLOCK + md->nr_hidden,
+	};
 	int r;
 
-	if (!found.max)
-		return 0;
 	found.entries = kvmalloc_array(found.max, sizeof(*found.entries), GFP_KERNEL);
 	if (!found.entries)
 		return -ENOMEM;
@@ -1878,9 +1947,7 @@ static int remap_fill_map(struct remap_md *md, struct remap_map *map)
 	if (remap_add_hidden(md, &found))
 		r = remap_sort(md, &found);
 	if (!r)
-		r = remap_map_prepare(map, found.entries, found.nr, GFP_KERNEL, false);
-	if (!r)
-		remap_map_publish(map);
+		r = remap_map_fill(map, found.entries, found.nr);
 out:
 	kvfree(found.entries);
 	return r;
@@ -1897,7 +1964,6 @@ int remap_md_load(struct remap_md *md, struct remap_map *map)
 	memcpy(set_uuid, md->sb->head.set_uuid, sizeof(set_uuid));
 	remap_map_clear(map);
 	remap_drop_table(md);
-	md->nr_used = 0;
 	md->nr_mapped = 0;
 	md->nr_lost = 0;
 	md->nr_bad = 0;
