@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,11 +98,11 @@ static void report(uint64_t* ticks, size_t count, size_t errors) {
     median = ticks[count / 2];
     for (clean = 0; clean < count && ticks[clean] < median + INTERRUPT; clean++)
         sum += ticks[clean];
-    printf("reads=%zu clean=%zu median=%" PRIu64 " mean=%.2f max=%" PRIu64 " errors=%zu\n", count,
-           clean, median, (double)sum / (double)clean, ticks[clean - 1], errors);
+    printf("requests=%zu clean=%zu median=%" PRIu64 " mean=%.2f max=%" PRIu64 " errors=%zu\n",
+           count, clean, median, (double)sum / (double)clean, ticks[clean - 1], errors);
 }
 
-static int do_read(size_t bytes, char** devices, size_t nr) {
+static int do_requests(bool write, size_t bytes, char** devices, size_t nr) {
     size_t count, i, d, errors[MAX_DEVICES] = {0}, all_errors = 0;
     uint64_t *offsets = read_offsets(&count), *ticks[MAX_DEVICES];
     char* data = buffer(bytes);
@@ -110,18 +111,22 @@ static int do_read(size_t bytes, char** devices, size_t nr) {
     count /= nr;
     for (d = 0; d < nr; d++) {
         ticks[d] = buffer(count * sizeof(**ticks));
-        fd[d] = open_device(devices[d], O_RDONLY | O_DIRECT);
+        fd[d] = open_device(devices[d], (write ? O_WRONLY : O_RDONLY) | O_DIRECT);
     }
     for (i = 0; i < count; i++) {
         size_t first = (size_t)random() % nr;
 
         for (size_t n = 0; n < nr; n++) {
             uint64_t before, after;
+            off_t offset;
+            ssize_t done;
 
             d = (first + n) % nr;
+            offset = (off_t)offsets[i * nr + d];
             before = __rdtsc();
-            errors[d] += pread(fd[d], data, bytes, (off_t)offsets[i * nr + d]) != (ssize_t)bytes;
+            done = write ? pwrite(fd[d], data, bytes, offset) : pread(fd[d], data, bytes, offset);
             after = __rdtsc();
+            errors[d] += done != (ssize_t)bytes;
             ticks[d][i] = after - before;
         }
     }
@@ -132,7 +137,7 @@ static int do_read(size_t bytes, char** devices, size_t nr) {
     return all_errors != 0;
 }
 
-static int do_write(char** argv, int buffered) {
+static int do_fill(char** argv, bool buffered) {
     size_t bytes = number(argv[1]), first = number(argv[2]), count = number(argv[3]), errors = 0;
     int fd = open_device(argv[0], O_WRONLY | (buffered ? 0 : O_DIRECT));
     char* data = buffer(bytes);
@@ -167,11 +172,14 @@ static int do_run(char** argv) {
 }
 
 int main(int argc, char** argv) {
-    if (argc >= 4 && argc - 3 <= MAX_DEVICES && !strcmp(argv[1], "read"))
-        return do_read(number(argv[2]), argv + 3, (size_t)argc - 3);
-    if ((argc == 6 || (argc == 7 && !strcmp(argv[6], "buffered"))) && !strcmp(argv[1], "write"))
-        return do_write(argv + 2, argc == 7);
-    if (argc >= 3 && !strcmp(argv[1], "run"))
+    const char* what = argc > 1 ? argv[1] : "";
+    bool write = !strcmp(what, "write");
+
+    if ((write || !strcmp(what, "read")) && argc >= 4 && argc - 3 <= MAX_DEVICES)
+        return do_requests(write, number(argv[2]), argv + 3, (size_t)argc - 3);
+    if (!strcmp(what, "fill") && (argc == 6 || (argc == 7 && !strcmp(argv[6], "buffered"))))
+        return do_fill(argv + 2, argc == 7);
+    if (!strcmp(what, "run") && argc >= 3)
         return do_run(argv + 2);
     quit("see the head of its source");
 }

@@ -20,7 +20,7 @@ from .sets import format_set
 from .vm import VM
 
 READS = 5_000
-READ_BYTES = 4096
+IO_BYTES = 4096
 TRACED_READS = 2_000
 MAIN_MIB = 1 << 20  # 1 TiB
 MIB = 1 << 20
@@ -92,7 +92,7 @@ class Set:
     def misses(self):
         """Byte offsets of 4 KiB reads that meet no mapped block."""
         dice = random.Random(2)
-        count = READ_BYTES // self.kind.block
+        count = IO_BYTES // self.kind.block
         found = []
         while len(found) < READS:
             block = dice.randrange(self.blocks // count) * count
@@ -149,26 +149,20 @@ class Guest:
         for start, size in places:
             self.vm.run(f"dd if={{source}} of={target} {options} skip={start} seek={start} count={size}", source=source)
 
-    def read(self, *reads):
-        """Mean instructions of 4 KiB reads for each (device, offsets), those hit by an interrupt left out."""
-        devices, offsets = zip(*reads)
+    def cost(self, what: str, *requests):
+        """Mean instructions of 4 KiB reads or writes for each (device, offsets), those hit by an interrupt left out."""
+        devices, offsets = zip(*requests)
         merged = array("Q", (offset for row in zip(*offsets) for offset in row))
-        done = self.vm.run(["iocost", "read", str(READ_BYTES), *devices], stdin=merged.tobytes(), timeout=300)
+        done = self.vm.run(["iocost", what, str(IO_BYTES), *devices], stdin=merged.tobytes(), timeout=300)
         figures = [dict(pair.split("=") for pair in line.split()) for line in done.lines]
-        if any(int(found["clean"]) < 0.98 * int(found["reads"]) for found in figures):
-            raise VmError(f"these reads cost too different amounts:\n{done}")
+        if any(int(found["clean"]) < 0.98 * int(found["requests"]) for found in figures):
+            raise VmError(f"these requests cost too different amounts:\n{done}")
         return [float(found["mean"]) for found in figures]
 
     def ticks(self, command) -> int:
         """Instructions of a whole command."""
         done = self.vm.run(["iocost", "run", *command], timeout=300).stdout
         return int(done.split("ticks=")[1].split()[0])
-
-    def free_memory(self) -> int:
-        """Bytes, with caches dropped; what the processor has on its own list of free pages is free as well (up to tens of MiB)."""
-        text = self.vm.run("echo 3 >/proc/sys/vm/drop_caches; sleep 1; cat /proc/meminfo /proc/zoneinfo").stdout
-        listed = sum(int(count) for count in re.findall(r"^ +count: +(\d+)", text, re.M))
-        return int(re.search(r"MemFree: +(\d+) kB", text)[1]) * 1024 + listed * 4096
 
     @contextlib.contextmanager
     def histogram(self, event: str, keys: str, condition=""):
@@ -181,6 +175,13 @@ class Guest:
         text = self.vm.run(f"cat {place}/hist; echo '!{trigger}' >{place}/trigger").stdout
         for key, count in re.findall(r"^\{ (.*?) \} hitcount: +(\d+)", text, re.M):
             counts[" ".join(key.split())] = int(count)
+
+
+def free_memory(vm) -> int:
+    """Bytes, with caches dropped; what the processor has on its own list of free pages is free as well (up to tens of MiB)."""
+    text = vm.run("echo 3 >/proc/sys/vm/drop_caches; sleep 1; cat /proc/meminfo /proc/zoneinfo").stdout
+    listed = sum(int(count) for count in re.findall(r"^ +count: +(\d+)", text, re.M))
+    return int(re.search(r"MemFree: +(\d+) kB", text)[1]) * 1024 + listed * 4096
 
 
 def _number(vm, device: str) -> str:
@@ -238,10 +239,14 @@ class SetInGuest:
 def _cost_of_miss(at: SetInGuest, remap: str, take, bar):
     offsets = at.set.misses()
     with at.linear(at.main, MAIN_MIB) as linear:
-        base, cost = at.guest.read((linear, offsets), (remap, offsets))
+        base, cost = at.guest.cost("read", (linear, offsets), (remap, offsets))
     what = f"adopted, {at.set.kind.text}" if at.set.kind.entries else "bare, empty"
     take(f"miss: {what}: over dm-linear", cost - base, "instructions", bar)
     take("      dm-linear with the device below it", base, "instructions")
+    if not at.set.kind.entries:
+        with at.linear(at.main, MAIN_MIB) as linear:
+            base, cost = at.guest.cost("write", (linear, offsets), (remap, offsets))
+        take(f"write: {what}: over dm-linear", cost - base, "instructions")
 
 
 def _allocations(guest: Guest, device: str, offsets) -> int:
@@ -249,17 +254,17 @@ def _allocations(guest: Guest, device: str, offsets) -> int:
     events = ("kmem/kmalloc", "kmem/kmem_cache_alloc", "kmem/mm_page_alloc")
     with contextlib.ExitStack() as stack:
         counts = [stack.enter_context(guest.histogram(event, "common_pid.execname")) for event in events]
-        guest.read((device, offsets))
+        guest.cost("read", (device, offsets))
     return sum(count for found in counts for key, count in found.items() if "iocost" in key)
 
 
 def _cost_of_hit(at: SetInGuest, remap: str, take):
     on_main, on_spare = at.set.hits()
     with at.linear(at.spare, at.set.kind.spare_mib) as linear:
-        base, cost = at.guest.read((linear, on_spare), (remap, on_main))
+        base, cost = at.guest.cost("read", (linear, on_spare), (remap, on_main))
         more = _allocations(at.guest, remap, on_main[:TRACED_READS]) - _allocations(at.guest, linear, on_spare[:TRACED_READS])
     with at.guest.histogram("workqueue/workqueue_execute_start", "function.sym") as works:
-        at.guest.read((remap, on_main[:TRACED_READS]))
+        at.guest.cost("read", (remap, on_main[:TRACED_READS]))
     take(f"hit: adopted, {at.set.kind.text}: over dm-linear", cost - base, "instructions", 400)
     take("     allocations per read more than dm-linear's", round(more / TRACED_READS, 2), "", 0)
     take(f"     runs of the worker in {TRACED_READS:,} reads", _ours(works), "", 0)
@@ -272,9 +277,9 @@ def _ours(works) -> int:
 
 def _cost_of_load(at: SetInGuest, take):
     entries = at.set.kind.entries
-    before = at.guest.free_memory()
+    before = free_memory(at.vm)
     ticks = at.guest.ticks(["dmsetup", "create", "remap", "--table", at.table])
-    used = before - at.guest.free_memory()
+    used = before - free_memory(at.vm)
     _expect_mapped(at.vm, len(at.set.mapped))
     at.vm.run("dmsetup remove remap")
     text = at.set.kind.text
@@ -376,7 +381,7 @@ def _burst(guest, take, main, spare, mode, fua):
     blocks = BURST_MIB * 256
     size = _sectors(1024)
     failing = f"0 {size} flakey {main} 0 0 3600 1 error_writes"
-    words = ["iocost", "write", "/dev/mapper/remap", str(MIB), "0", str(BURST_MIB)]
+    words = ["iocost", "fill", "/dev/mapper/remap", str(MIB), "0", str(BURST_MIB)]
     with _mapped(vm, "failing", failing) as bad, _mapped(vm, "remap", f"0 {size} remap {bad} {spare} 0"):
         with contextlib.ExitStack() as stack:
             issued = stack.enter_context(
