@@ -57,7 +57,7 @@ struct remap_md {
 	u32 seed;			/* CRC of set UUID and nonce */
 	u64 generation;			/* highest in use anywhere */
 	u32 label_epoch;		/* highest seen or written on the main */
-	unsigned long raised;		/* jiffies */
+	u64 raised;			/* jiffies_64 */
 
 	unsigned int block_shift;	/* log2 of bytes */
 	unsigned int sectors_shift;	/* log2 of sectors of a block */
@@ -86,8 +86,11 @@ struct remap_md {
 	bool failing;			/* the last attempt to write failed */
 	bool sb_pending;		/* not on a quorum as it is in memory */
 	bool sb_degraded;
-	unsigned long cache_lost;	/* bit enum remap_role: a flush of ours failed */
+	unsigned long cache_lost;	/* bit enum remap_role: the next flush has to fail */
 	atomic_t losses[REMAP_ROLE_MAIN + 1];	/* flushes that failed, anybody's */
+	bool losses_kept;		/* a commit failed, and none has succeeded since */
+	int kept_losses;		/* of the spare, before its slots were written */
+	bool touched;			/* the last commit has written to the table */
 };
 
 int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
@@ -145,10 +148,15 @@ void remap_md_count_loss(struct remap_md *md, enum remap_role role)
 	atomic_inc(&md->losses[role]);
 }
 
+void remap_md_tell_loss(struct remap_md *md, enum remap_role role)
+{
+	set_bit(role, &md->cache_lost);
+}
+
 void remap_md_cache_lost(struct remap_md *md, enum remap_role role)
 {
 	remap_md_count_loss(md, role);
-	set_bit(role, &md->cache_lost);
+	remap_md_tell_loss(md, role);
 }
 
 bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role)
@@ -166,24 +174,7 @@ static struct bio *remap_alloc_read(struct block_device *bdev, sector_t sector,
 	return bio;
 }
 
-/* Read @blocks table blocks into vmalloc()ed memory. */
-static int remap_read_bulk(struct block_device *bdev, sector_t sector, void *buf,
-			   unsigned int blocks)
-{
-	struct bio *bio = remap_alloc_read(bdev, sector, blocks);
-	size_t bytes = (size_t)blocks * REMAP_TABLE_BLOCK_SIZE, at;
-	int r;
-
-	for (at = 0; at < bytes; at += REMAP_TABLE_BLOCK_SIZE)
-		__bio_add_page(bio, vmalloc_to_page(buf + at), REMAP_TABLE_BLOCK_SIZE,
-			       offset_in_page(buf + at));
-	r = submit_bio_wait(bio);
-	bio_put(bio);
-	invalidate_kernel_vmap_range(buf, bytes);
-	return r;
-}
-
-/* The same into blocks of their own, from kmalloc(). */
+/* Read @nr table blocks into blocks of their own, from kmalloc(). */
 static int remap_read_blocks(struct block_device *bdev, sector_t sector,
 			     struct remap_table_block **blocks, unsigned int nr)
 {
@@ -818,7 +809,7 @@ static int remap_raise_epoch(struct remap_md *md)
 		if (r)
 			return r;
 	}
-	md->raised = jiffies;
+	md->raised = get_jiffies_64();
 	return 0;
 }
 
@@ -948,11 +939,16 @@ static bool remap_slot_reserved(const struct remap_md *md, u64 slot)
 	return false;
 }
 
+static u64 remap_slots_initialised(const struct remap_md *md)
+{
+	return min(md->table_length * REMAP_ENTRIES_PER_BLOCK, md->nr_slots);
+}
+
 static bool remap_slot_free(struct remap_md *md, u64 slot)
 {
 	const struct remap_entry *e;
 
-	if (slot >= md->nr_slots || remap_slot_reserved(md, slot))
+	if (slot >= remap_slots_initialised(md) || remap_slot_reserved(md, slot))
 		return false;
 	e = remap_entry(md, slot);
 	return e && !e->lo && !e->hi;
@@ -1053,11 +1049,14 @@ u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except)
 
 	xa_for_each(&md->table, index, tb) {
 		for (i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++) {
+			enum remap_entry_state state = remap_entry_state(&tb->entries[i]);
+
 			slot = index * REMAP_ENTRIES_PER_BLOCK + i;
 			if (slot != except && remap_entry_block(&tb->entries[i]) == block &&
-			    remap_entry_state(&tb->entries[i]) == REMAP_ENTRY_MAPPED)
+			    (state == REMAP_ENTRY_MAPPED || state == REMAP_ENTRY_LOST))
 				return slot;
 		}
+		cond_resched();
 	}
 	return REMAP_NO_SLOT;
 }
@@ -1084,9 +1083,7 @@ static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy,
 
 /*
  * Flush what was written to the spare since its losses were @losses.  If this
- * or any other flush since then failed, what was in its cache may be gone,
- * slots with it, and it would not say so again: nothing can be relied on any
- * more.
+ * or any other flush since then failed, it may be gone.
  */
 static int remap_flush_spare(struct remap_md *md, int losses)
 {
@@ -1096,10 +1093,8 @@ static int remap_flush_spare(struct remap_md *md, int losses)
 		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
 	else if (remap_md_losses(md, REMAP_ROLE_SPARE) != losses)
 		r = -EIO;
-	if (r) {
-		DMERR("%s: spare: flush error %d: metadata is read-only now", md->name, r);
-		md->read_only = true;
-	}
+	if (r)
+		DMERR_LIMIT("%s: spare: flush error %d", md->name, r);
 	return r;
 }
 
@@ -1162,6 +1157,7 @@ static int remap_write_dirty(struct remap_md *md, int losses)
 		return r;
 
 	gen = remap_next_generation(md);
+	md->touched = true;
 	for (i = 0; i < md->nr_copies; i++) {
 		r = remap_write_pass(md, gen, &good);
 		if (r)
@@ -1194,23 +1190,49 @@ static void remap_clean_table(struct remap_md *md)
 		xa_clear_mark(&md->table, index, REMAP_DIRTY);
 }
 
+/*
+ * The outcome of a commit is unknown.  If the slots that its entries name were
+ * in a cache that was lost since, no later commit may make these entries good.
+ */
+static void remap_commit_failed(struct remap_md *md)
+{
+	if (remap_md_losses(md, REMAP_ROLE_SPARE) == md->kept_losses)
+		return;
+	DMERR("%s: spare: cache lost under a commit: metadata is read-only now", md->name);
+	md->read_only = true;
+}
+
 int remap_md_commit(struct remap_md *md, int losses)
 {
+	bool kept = md->losses_kept;
 	int r;
 
+	md->touched = false;
 	if (!remap_table_dirty(md))
 		return 0;
 	if (md->read_only)
 		return -EROFS;
+	/* What a failed commit left staged waits for this one as well. */
+	if (kept)
+		losses = md->kept_losses;
+	md->kept_losses = losses;
 	r = 0;
-	if (time_after(jiffies, md->raised + REMAP_EPOCH_LIFE))
+	if (time_after64(get_jiffies_64(), md->raised + REMAP_EPOCH_LIFE))
 		r = remap_raise_epoch(md);
 	if (!r)
 		r = remap_write_dirty(md, losses);
 	if (!r)
 		remap_clean_table(md);
+	md->losses_kept = r && (kept || md->touched);
+	if (md->losses_kept)
+		remap_commit_failed(md);
 	md->failing = r;
 	return r;
+}
+
+bool remap_md_commit_began(const struct remap_md *md)
+{
+	return md->touched;
 }
 
 int remap_md_activate(struct remap_md *md)
@@ -1261,6 +1283,7 @@ static int remap_extend_table(struct remap_md *md)
 	u64 end = min(old + add, md->table_blocks), index;
 	unsigned int copy, good = 0;
 	int losses = remap_md_losses(md, REMAP_ROLE_SPARE);
+	bool flush = remap_fua_is_flush(md->spare);
 	struct remap_table_block *tb;
 	int r = 0;
 
@@ -1285,7 +1308,7 @@ static int remap_extend_table(struct remap_md *md)
 		for (index = old; index < end; index++) {
 			tb = xa_load(&md->table, index);
 			tb->generation = cpu_to_le64(gen);
-			if (remap_write_table_block(md, tb, index, copy, 0))
+			if (remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA))
 				break;
 		}
 		if (index == end)
@@ -1293,7 +1316,7 @@ static int remap_extend_table(struct remap_md *md)
 	}
 	if (!good)
 		return -EIO;
-	r = remap_flush_spare(md, losses);
+	r = flush ? remap_flush_spare(md, losses) : 0;
 	if (r)
 		return r;
 	md->live = good;
@@ -1353,11 +1376,6 @@ static u64 remap_find_any(struct remap_md *md, u64 from, u64 to)
 	return slot;
 }
 
-static u64 remap_slots_initialised(const struct remap_md *md)
-{
-	return min(md->table_length * REMAP_ENTRIES_PER_BLOCK, md->nr_slots);
-}
-
 /* How many of @max slots from @slot on can be given out together? */
 static u32 remap_run_of_slots(struct remap_md *md, u64 slot, u32 max, bool group_only)
 {
@@ -1377,7 +1395,7 @@ int remap_md_alloc(struct remap_md *md, u64 block, u32 max, u32 *slot)
 {
 	u64 end, found, next = md->last_slot + 1;
 	u32 nr = 1;
-	int r;
+	int r = 0;
 
 	if (md->read_only)
 		return -EROFS;
@@ -1399,15 +1417,13 @@ int remap_md_alloc(struct remap_md *md, u64 block, u32 max, u32 *slot)
 		}
 		md->cursor = end;
 		r = remap_extend_table(md);
-		if (r == -ENOSPC)
-			break;
 		if (r)
-			return r;
+			break;
 	}
 	found = remap_find_any(md, md->any_cursor, end);
-	md->any_cursor = found;
+	md->any_cursor = min(found + 1, end);
 	if (found == end)
-		return -ENOSPC;
+		return r;
 out:
 	md->last_block = block + nr - 1;
 	md->last_slot = found + nr - 1;
@@ -2045,29 +2061,23 @@ static bool remap_check_table_block(struct remap_md *md, const struct remap_tabl
 		remap_table_block_same(tb, xa_load(&md->table, index));
 }
 
-u64 remap_md_check_table(struct remap_md *md, u64 first, unsigned int nr, void *buf)
+u64 remap_md_check_table(struct remap_md *md, u64 index)
 {
-	u64 damaged = 0, index;
-	unsigned int copy, n;
-	bool whole;
+	struct remap_table_block *tb = md->io_buf;
+	unsigned int copy;
+	u64 damaged = 0;
 
 	for (copy = 0; copy < md->nr_copies; copy++) {
-		if (!(md->live & BIT(copy)))
-			continue;
-		whole = !remap_read_bulk(md->spare, remap_table_sector(md, copy, first), buf, nr);
-		for (n = 0; n < nr; n++) {
-			void *tb = buf + n * REMAP_TABLE_BLOCK_SIZE;
+		sector_t sector = remap_table_sector(md, copy, index);
 
-			index = first + n;
-			if ((whole || !remap_read_bulk(md->spare,
-						       remap_table_sector(md, copy, index),
-						       tb, 1)) &&
-			    remap_check_table_block(md, tb, copy, index))
-				continue;
-			DMWARN_LIMIT("%s: spare: table copy %u, block %llu is damaged",
-				     md->name, copy, (unsigned long long)index);
-			damaged++;
-		}
+		if (!(md->live & BIT(copy)) ||
+		    (!remap_io_sync(md->spare, REQ_OP_READ, sector, tb, sizeof(*tb)) &&
+		     remap_check_table_block(md, tb, copy, index)))
+			continue;
+		DMWARN_LIMIT("%s: spare: table copy %u, block %llu at sector %llu is damaged",
+			     md->name, copy, (unsigned long long)index,
+			     (unsigned long long)sector);
+		damaged++;
 	}
 	return damaged;
 }
@@ -2081,6 +2091,8 @@ void remap_md_info(const struct remap_md *md, struct remap_md_info *info)
 	info->nr_copies = md->nr_copies;
 	info->nr_live = hweight32(md->live);
 	info->epoch = le32_to_cpu(md->sb->epoch);
+	info->nr_used = min(md->nr_mapped + md->nr_lost + md->nr_bad,
+			    md->nr_slots - md->nr_reserved);
 	info->nr_slots = md->nr_slots - md->nr_reserved;
 	info->nr_mapped = md->nr_mapped;
 	info->nr_lost = md->nr_lost;

@@ -78,7 +78,8 @@ void remap_md_stage_bad(struct remap_md *md, u32 slot, int err);
 void remap_md_unstage(struct remap_md *md, u32 slot, const struct remap_entry *was);
 
 /*
- * The slot with an entry for @block other than @except, or REMAP_NO_SLOT.
+ * A slot with an entry for @block, mapped or lost, other than @except; or
+ * REMAP_NO_SLOT.
  * Looks at the whole table: for the rare case only.
  */
 u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except);
@@ -91,16 +92,21 @@ u32 remap_md_find_slot(struct remap_md *md, u64 block, u32 except);
  * the next commit that succeeds supersedes it.
  */
 int remap_md_commit(struct remap_md *md, int losses);
+/* Has the last commit written anything to the table before it failed? */
+bool remap_md_commit_began(const struct remap_md *md);
 
 /*
- * A member reported an error that may mean that its cache was lost, and it
- * will not do so again: the next flush from above has to fail.
+ * A member reported an error that may mean that it lost its cache, and it will
+ * not do so again.  What is written and flushed around a loss fails
+ * (count_loss); where the error has reached us only, the next flush from above
+ * has to fail as well (tell_loss).  cache_lost does both.
  */
-void remap_md_cache_lost(struct remap_md *md, enum remap_role role);
-/* The same, but whoever has to know has been told. */
 void remap_md_count_loss(struct remap_md *md, enum remap_role role);
-/* How often that was. */
+void remap_md_tell_loss(struct remap_md *md, enum remap_role role);
+void remap_md_cache_lost(struct remap_md *md, enum remap_role role);
+/* How many there were. */
 int remap_md_losses(const struct remap_md *md, enum remap_role role);
+/* Has the next flush to fail?  Told once. */
 bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role);
 
 /* First sector of @slot on the spare. */
@@ -116,6 +122,7 @@ struct remap_md_info {
 	unsigned int nr_live;
 	u32 epoch;
 	u64 nr_slots;			/* usable */
+	u64 nr_used;			/* of them */
 	u64 nr_mapped;
 	u64 nr_lost;
 	u64 nr_bad;
@@ -134,12 +141,12 @@ bool remap_md_writable(const struct remap_md *md);
 bool remap_md_hidden(const struct remap_md *md, u64 block, u64 count);
 
 /*
- * Compare what is on the spare with what should be there: superblocks, or @nr
- * blocks of the live table copies from @first on (@buf: vmalloc()ed, as many
- * table blocks).  Returns how many copies are damaged or unreadable.
+ * Compare what is on the spare with what should be there: superblocks, or the
+ * live copies of table block @index.  Returns how many copies are damaged or
+ * unreadable.
  */
 u64 remap_md_check_sbs(struct remap_md *md);
-u64 remap_md_check_table(struct remap_md *md, u64 first, unsigned int nr, void *buf);
+u64 remap_md_check_table(struct remap_md *md, u64 index);
 
 /* Fill @sectors with places of the main to ask whether it is alive. */
 unsigned int remap_md_label_sectors(const struct remap_md *md, sector_t *sectors,

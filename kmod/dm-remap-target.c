@@ -34,7 +34,6 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
-#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
@@ -52,7 +51,7 @@
 #define REMAP_MAX_FOUND		256
 #define REMAP_MAX_SEARCH	(10 * HZ)
 
-/* Slots that may fail in one pass over the queue before the spare counts as failing itself. */
+/* Slots that may fail one after the other before the spare counts as failing itself. */
 #define REMAP_MAX_BAD_SLOTS	4
 
 /* Places spread over the main to ask whether it is alive, after the labels. */
@@ -74,8 +73,14 @@
 /* Default of feature low_space, percent. */
 #define REMAP_LOW_SPACE_DEFAULT	10
 
-/* Message check: table blocks read at a time. */
-#define REMAP_CHECK_BLOCKS	256
+/* A message has the worker for so long at a time, if others wait or not. */
+#define REMAP_REQUEST_TIME	HZ
+
+/* After this time the worker finishes what it has begun of the queue. */
+#define REMAP_PASS_TIME		(5 * HZ)
+
+/* The map's memory for a batch is asked for so often. */
+#define REMAP_MEMORY_TRIES	20
 
 enum remap_flag {
 	REMAP_F_ACTIVE,			/* the epoch was raised: writes may pass */
@@ -89,6 +94,7 @@ enum remap_flag {
 	REMAP_F_FUA_ASKED,		/* feature fua was in the table line */
 	REMAP_F_FULL,			/* no slot was left */
 	REMAP_F_SPARE_LOST,		/* no slot could be written */
+	REMAP_F_FLUSH_FAILED,		/* the next write with FUA has to fail */
 };
 
 /*
@@ -118,9 +124,9 @@ struct remap_request {
 	int (*fn)(struct remap *r, struct remap_request *request);
 	bool changes;			/* the members */
 	u64 block;			/* of the main; check: of the table */
-	u32 count;
-	void *buf;			/* check: as many table blocks */
+	u32 count;			/* as many are wanted, so many were done */
 	u64 damaged;			/* check: copies */
+	unsigned long deadline;		/* jiffies */
 	int error;
 	struct completion done;
 };
@@ -171,6 +177,7 @@ struct remap {
 	struct list_head requests;	/* likewise */
 	struct workqueue_struct *wq;
 	struct work_struct work;
+	struct work_struct report;	/* of what has changed, on a queue of the system's */
 	struct bio_set bios;		/* for parts of queued bios */
 
 	/* The worker's batch. */
@@ -183,10 +190,12 @@ struct remap {
 	bool main_unflushed;		/* it was written without FUA, likewise */
 	int main_losses;		/* before that */
 	int spare_losses;		/* before the first slot of the batch was written */
+	bool spare_unflushed;		/* a slot that has its entry was written for FUA */
+	int pass_losses;		/* of the spare, before that */
 	struct remap_bad *bad;		/* what the search in one bio has found */
 	void *buf[2];			/* the worker's, a block each */
 	unsigned long ask_again;	/* jiffies, see REMAP_F_MAIN_LOST */
-	unsigned long burst_start;	/* jiffies */
+	u64 burst_start;		/* jiffies_64 */
 	unsigned int burst_blocks;	/* remapped since */
 	struct remap_condition reported;	/* by the last event */
 	struct ratelimit_state uevents;
@@ -209,16 +218,19 @@ struct remap {
 enum remap_sent {
 	REMAP_SENT_MAIN,
 	REMAP_SENT_SPARE,
+	REMAP_FLUSHES_MAIN,
+	REMAP_FLUSHES_SPARE,
 	REMAP_SENT_NOWHERE,		/* queued before it was sent */
 	REMAP_FINISHED,			/* by the worker, status is final */
 };
 
 #define REMAP_NOT_COUNTED	2
 
-/* Per bio. */
+/* Per bio.  What it was when it was sent: below us anything may be changed. */
 struct remap_io {
-	struct bvec_iter iter;		/* as it was when sent */
+	struct bvec_iter iter;
 	enum remap_sent sent;
+	bool fua;
 	unsigned int phase;		/* of remap_inflight, or REMAP_NOT_COUNTED */
 	/* The worker's: */
 	blk_status_t status;
@@ -325,7 +337,9 @@ static blk_status_t remap_write_main(struct remap *r, const struct remap_part *p
 				  flush ? 0 : REQ_FUA);
 	if (status)
 		atomic64_inc(&r->nr_main_write_errors);
-	else if (flush)
+	else
+		clear_bit(REMAP_F_MAIN_LOST, &r->flags);
+	if (!status && flush)
 		r->main_unflushed = true;
 	return status;
 }
@@ -344,32 +358,33 @@ static bool remap_flush_main(struct remap *r)
 }
 
 /*
- * A write with FUA failed, and the same write did not when it was repeated:
- * where FUA is a flush behind the write, it may have been this flush, with
- * what others have in the cache.
+ * A write with FUA failed, and the same write did not when it was repeated.
+ * Where FUA is a flush behind the write, it may have been this flush, with
+ * what others have in the cache: then the error is passed on as any disk would
+ * do, and the next flush fails as well.
  */
-static void remap_suspect_flush(struct remap *r, struct bio *bio, enum remap_role role)
+static blk_status_t remap_repeated(struct remap *r, struct bio *bio, enum remap_role role)
 {
 	bool main = role == REMAP_ROLE_MAIN;
+	struct remap_io *io = remap_io(bio);
 
-	if (bio->bi_opf & REQ_FUA &&
-	    remap_io(bio)->sent == (main ? REMAP_SENT_MAIN : REMAP_SENT_SPARE) &&
-	    remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
-		remap_md_cache_lost(r->md, role);
+	if (!io->fua || io->sent != (main ? REMAP_SENT_MAIN : REMAP_SENT_SPARE) ||
+	    !remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
+		return BLK_STS_OK;
+	remap_md_tell_loss(r->md, role);
+	return BLK_STS_IOERR;
 }
 
 /*
- * The entry that names the slot is committed with a flush in front, so a slot
- * that gets a new entry needs no FUA; one that has its entry needs it where
- * the bio asked.
+ * Without FUA: the entry that names the slot is committed with a flush in
+ * front; where it has its entry and the bio asked for FUA, a flush follows.
  */
-static blk_status_t remap_write_slots(struct remap *r, const struct remap_part *part,
-				      u32 slot, blk_opf_t flags)
+static blk_status_t remap_write_slots(struct remap *r, const struct remap_part *part, u32 slot)
 {
 	blk_status_t status;
 
 	status = remap_write_part(r, part, r->spare->bdev,
-				  remap_md_slot_sector(r->md, slot), flags);
+				  remap_md_slot_sector(r->md, slot), 0);
 	if (status)
 		atomic64_inc(&r->nr_spare_errors);
 	return status;
@@ -387,10 +402,12 @@ static bool remap_main_reads(struct remap *r, void *buf, sector_t sector)
  * A main that is gone fails its writes like one with bad sectors.  Slots are
  * spent only if it answers a read now: of the block that failed, else of a
  * label place, else of a few places spread over the device.  After silence
- * it is not asked again for a while, and errors are passed on meanwhile.
+ * it is not asked again for a while, and errors are passed on meanwhile.  What
+ * takes too long is no answer either.
  */
 static bool remap_main_answers(struct remap *r, u64 block)
 {
+	unsigned long deadline = jiffies + REMAP_MAX_SEARCH;
 	sector_t places[REMAP_MAX_LABELS], mask;
 	void *buf = r->buf[0];
 	unsigned int i, nr;
@@ -401,11 +418,11 @@ static bool remap_main_answers(struct remap *r, u64 block)
 
 	alive = remap_main_reads(r, buf, block << r->sectors_shift);
 	nr = remap_md_label_sectors(r->md, places, ARRAY_SIZE(places));
-	for (i = 0; i < nr && !alive; i++)
+	for (i = 0; i < nr && !alive && time_before(jiffies, deadline); i++)
 		alive = remap_main_reads(r, buf, places[i]);
 
 	mask = ~(sector_t)((1U << r->sectors_shift) - 1);
-	for (i = 0; i < REMAP_SPREAD && !alive; i++)
+	for (i = 0; i < REMAP_SPREAD && !alive && time_before(jiffies, deadline); i++)
 		alive = remap_main_reads(r, buf, (r->ti->len / REMAP_SPREAD * i) & mask);
 
 	r->main_silent = !alive;
@@ -487,14 +504,14 @@ static int remap_alloc_slots(struct remap *r, const struct remap_part *part, u32
  */
 static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part, u32 want)
 {
-	u32 failed[REMAP_MAX_BAD_SLOTS], slot = want;
+	u32 failed[REMAP_MAX_BAD_SLOTS + 1], slot = want;
 	unsigned int nr = 0, i;
 	blk_status_t status;
 
 	for (;;) {
 		if (slot == REMAP_NO_SLOT && remap_alloc_slots(r, part, 1, &slot) < 0)
 			return REMAP_NO_SLOT;
-		status = remap_write_slots(r, part, slot, 0);
+		status = remap_write_slots(r, part, slot);
 		if (!status)
 			break;
 
@@ -502,16 +519,18 @@ static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part,
 			    dm_table_device_name(r->ti->table), r->spare->name, slot,
 			    (unsigned long long)remap_md_slot_sector(r->md, slot),
 			    blk_status_to_errno(status));
-		if (!remap_may_be_bad_sector(status) || nr == REMAP_MAX_BAD_SLOTS ||
-		    r->nr_bad_slots == REMAP_MAX_BAD_SLOTS) {
-			set_bit(REMAP_F_SPARE_LOST, &r->flags);
-			return REMAP_NO_SLOT;
-		}
 		if (slot != want)
 			failed[nr++] = slot;
-		r->nr_bad_slots++;
+		if (!remap_may_be_bad_sector(status) ||
+		    ++r->nr_bad_slots > REMAP_MAX_BAD_SLOTS) {
+			set_bit(REMAP_F_SPARE_LOST, &r->flags);
+			while (nr)
+				remap_md_unalloc(r->md, failed[--nr]);
+			return REMAP_NO_SLOT;
+		}
 		slot = REMAP_NO_SLOT;
 	}
+	r->nr_bad_slots = 0;
 	for (i = 0; i < nr; i++)
 		remap_md_stage_bad(r->md, failed[i], EIO);
 	return slot;
@@ -548,7 +567,7 @@ static u32 remap_write_run(struct remap *r, const struct remap_part *part, u32 *
 	if (nr < 0)
 		return 0;
 	run = remap_subpart(part, 0, nr);
-	if (!remap_write_slots(r, &run, *slot, 0))
+	if (!remap_write_slots(r, &run, *slot))
 		return nr;
 	remap_md_unalloc(r->md, *slot);
 	return 0;
@@ -604,8 +623,8 @@ static bool remap_burst_allows(struct remap *r, u32 blocks)
 {
 	if (!r->max_burst)
 		return true;
-	if (time_after(jiffies, r->burst_start + REMAP_BURST_TIME)) {
-		r->burst_start = jiffies;
+	if (time_after64(get_jiffies_64(), r->burst_start + REMAP_BURST_TIME)) {
+		r->burst_start = get_jiffies_64();
 		r->burst_blocks = 0;
 	}
 	if (blocks > r->max_burst - r->burst_blocks) {
@@ -666,14 +685,14 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 	unsigned int i, nr;
 	u32 blocks = 0;
 
-	if (remap_circuit_open(r)) {
+	if (r->main_silent || remap_circuit_open(r)) {
 		atomic64_inc(&r->nr_circuit);
 		return BLK_STS_IOERR;
 	}
 	status = remap_search_part(r, part, &nr);
 	if (!status && !nr)
-		remap_suspect_flush(r, part->bio, REMAP_ROLE_MAIN);
-	if (status || !nr)
+		return remap_repeated(r, part->bio, REMAP_ROLE_MAIN);
+	if (status)
 		return status;
 	/* Asked after the last of the failures: it speaks for all of them. */
 	if (!remap_main_answers(r, part->block + r->bad[0].offset)) {
@@ -700,29 +719,29 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 /* Write blocks that have slots; a slot that fails is replaced. */
 static blk_status_t remap_rewrite_slots(struct remap *r, const struct remap_part *part, u32 slot)
 {
-	blk_opf_t flags = part->bio->bi_opf & REQ_FUA;
+	bool bad = false;
 	blk_status_t status;
 	u32 i;
 
-	if (!remap_write_slots(r, part, slot, flags)) {
-		remap_suspect_flush(r, part->bio, REMAP_ROLE_SPARE);
-		return BLK_STS_OK;
-	}
-
-	for (i = 0; i < part->count; i++) {
+	r->spare_unflushed |= remap_io(part->bio)->fua;
+	status = remap_write_slots(r, part, slot);
+	for (i = 0; i < part->count && status; i++) {
 		struct remap_part one = remap_subpart(part, i, 1);
+		blk_status_t own = remap_write_slots(r, &one, slot + i);
 
-		status = remap_write_slots(r, &one, slot + i, flags);
-		if (!status)
+		if (!own)
 			continue;
-		if (!remap_may_be_bad_sector(status))
-			return status;
-		status = remap_part_to_slots(r, &one, REMAP_NO_SLOT, slot + i,
-					     REMAP_CAUSE_SLOT, -blk_status_to_errno(status));
-		if (status)
-			return status;
+		if (!remap_may_be_bad_sector(own)) {
+			set_bit(REMAP_F_SPARE_LOST, &r->flags);
+			return own;
+		}
+		bad = true;
+		own = remap_part_to_slots(r, &one, REMAP_NO_SLOT, slot + i, REMAP_CAUSE_SLOT,
+					  -blk_status_to_errno(own));
+		if (own)
+			return own;
 	}
-	return BLK_STS_OK;
+	return bad ? BLK_STS_OK : remap_repeated(r, part->bio, REMAP_ROLE_SPARE);
 }
 
 /* One queued write, run by run as the map stands now. */
@@ -753,8 +772,8 @@ static blk_status_t remap_write_again(struct remap *r, struct bio *bio)
 
 		switch (run.where) {
 		case REMAP_AT_MAIN:
-			status = io->sent == REMAP_SENT_NOWHERE ? remap_write_main(r, &part) :
-				 BLK_STS_IOERR;
+			status = io->sent == REMAP_SENT_MAIN ? BLK_STS_IOERR :
+				 remap_write_main(r, &part);
 			if (!status)
 				break;
 			if (!remap_may_be_bad_sector(status) ||
@@ -788,6 +807,7 @@ static int remap_move_cmp(const void *a, const void *b)
 static int remap_prepare_batch(struct remap *r)
 {
 	unsigned int i;
+	int ret;
 
 	sort(r->moves, r->nr_moves, sizeof(*r->moves), remap_move_cmp, NULL);
 	for (i = 0; i < r->nr_moves; i++)
@@ -796,7 +816,14 @@ static int remap_prepare_batch(struct remap *r)
 			.slot = r->moves[i].slot,
 			.where = r->moves[i].where,
 		};
-	return remap_map_prepare(&r->map, r->changes, r->nr_moves, REMAP_GFP, true);
+	/* No memory now may mean memory soon: these blocks are rescued already. */
+	for (i = 0; i < REMAP_MEMORY_TRIES; i++) {
+		ret = remap_map_prepare(&r->map, r->changes, r->nr_moves, REMAP_GFP, true);
+		if (!ret)
+			break;
+		schedule_timeout_uninterruptible(HZ / 50 + 1);
+	}
+	return ret;
 }
 
 /* Nothing of the batch was written: as if it had never been. */
@@ -823,9 +850,16 @@ static void remap_batch_in_doubt(struct remap *r)
 			atomic64_inc(&r->nr_doubt);
 }
 
+static bool remap_has_other_slot(struct remap *r, const struct remap_move *move, u32 *other)
+{
+	*other = remap_md_find_slot(r->md, move->block, move->slot);
+	return *other != REMAP_NO_SLOT;
+}
+
 static void remap_batch_durable(struct remap *r)
 {
 	unsigned int i;
+	u32 other;
 
 	remap_map_publish(&r->map);
 	clear_bit(REMAP_F_SPARE_LOST, &r->flags);
@@ -840,9 +874,39 @@ static void remap_batch_durable(struct remap *r)
 			atomic64_dec(&r->nr_doubt);
 		if (r->moves[i].old_slot != REMAP_NO_SLOT)
 			remap_md_stage_bad(r->md, r->moves[i].old_slot, EIO);
+		/* It may have left more than one behind while it was in doubt. */
+		while (r->moves[i].was_doubtful && remap_has_other_slot(r, &r->moves[i], &other))
+			remap_md_stage_bad(r->md, other, EIO);
 	}
 	/* If this fails the new entries still win, by sequence. */
 	remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));
+}
+
+/*
+ * Commit what is staged for the batch.  A first failure may be a hiccup of the
+ * spare.  If nothing was written to the table, nothing is in doubt.
+ */
+static int remap_commit(struct remap *r, int losses)
+{
+	bool began;
+	int ret;
+
+	ret = remap_md_commit(r->md, losses);
+	began = remap_md_commit_began(r->md);
+	if (ret && remap_md_writable(r->md)) {
+		ret = remap_md_commit(r->md, losses);
+		began |= remap_md_commit_began(r->md);
+	}
+	if (!ret)
+		return 0;
+
+	if (began) {
+		remap_batch_in_doubt(r);
+	} else {
+		remap_map_abandon(&r->map);
+		remap_drop_batch(r);
+	}
+	return ret;
 }
 
 static blk_status_t remap_commit_batch(struct remap *r)
@@ -856,10 +920,8 @@ static blk_status_t remap_commit_batch(struct remap *r)
 	if (ret) {
 		remap_drop_batch(r);
 	} else {
-		ret = remap_md_commit(r->md, r->spare_losses);
-		if (ret)
-			remap_batch_in_doubt(r);
-		else
+		ret = remap_commit(r, r->spare_losses);
+		if (!ret)
 			remap_batch_durable(r);
 	}
 	if (ret) {
@@ -929,25 +991,53 @@ static void remap_begin_pass(struct remap *r)
 	r->main_silent = false;
 	r->main_unflushed = false;
 	r->main_losses = remap_md_losses(r->md, REMAP_ROLE_MAIN);
+	r->spare_unflushed = false;
+	r->pass_losses = remap_md_losses(r->md, REMAP_ROLE_SPARE);
 	r->nr_bad_slots = 0;
 }
 
-/* Write all that is queued, commit, and only then complete. */
+/* What there was no time for comes first in the next pass. */
+static void remap_requeue(struct remap *r, struct bio_list *bios)
+{
+	if (bio_list_empty(bios))
+		return;
+	spin_lock_irq(&r->lock);
+	bio_list_merge_head(&r->queue, bios);
+	spin_unlock_irq(&r->lock);
+	queue_work(r->wq, &r->work);
+}
+
+/* The same as remap_flush_main() for slots. */
+static bool remap_flush_slots(struct remap *r)
+{
+	if (!r->spare_unflushed)
+		return true;
+	if (!blkdev_issue_flush(r->spare->bdev))
+		return remap_md_losses(r->md, REMAP_ROLE_SPARE) == r->pass_losses;
+	remap_md_cache_lost(r->md, REMAP_ROLE_SPARE);
+	return false;
+}
+
+/* Write what is queued, commit, and only then complete. */
 static void remap_process(struct remap *r, struct bio_list *bios)
 {
+	unsigned long deadline = jiffies + REMAP_PASS_TIME;
 	struct bio_list done = BIO_EMPTY_LIST;
 	struct remap_io *io;
 	struct bio *bio;
 	bool flushed;
 
 	remap_begin_pass(r);
-	while ((bio = bio_list_pop(bios))) {
+	do {
+		bio = bio_list_pop(bios);
 		remap_process_one(r, bio);
 		bio_list_add(&done, bio);
-	}
+	} while (!bio_list_empty(bios) && time_before(jiffies, deadline));
+	remap_requeue(r, bios);
 
 	flushed = remap_flush_main(r);
 	remap_commit_batch(r);
+	flushed &= remap_flush_slots(r);
 	while ((bio = bio_list_pop(&done))) {
 		io = remap_io(bio);
 		/* Whichever of the commits it was in: rather an error too many. */
@@ -1066,6 +1156,13 @@ static int remap_move_block(struct remap *r, u64 block)
 	return test_bit(REMAP_F_FULL, &r->flags) ? -ENOSPC : -EIO;
 }
 
+/* The worker is needed elsewhere; the message goes on later, after @done blocks. */
+static bool remap_must_yield(struct remap *r, const struct remap_request *request, u32 done)
+{
+	return done && (test_bit(REMAP_F_SUSPENDED, &r->flags) ||
+			!bio_list_empty(&r->queue) || time_after(jiffies, request->deadline));
+}
+
 /* Message remap. */
 static int remap_move_blocks(struct remap *r, struct remap_request *request)
 {
@@ -1074,11 +1171,12 @@ static int remap_move_blocks(struct remap *r, struct remap_request *request)
 
 	BUILD_BUG_ON(REMAP_CLAIM > REMAP_BATCH);
 	remap_claim_range(r, request->block, request->count);
-	for (i = 0; i < request->count && !ret; i++)
+	for (i = 0; i < request->count && !ret && !remap_must_yield(r, request, i); i++)
 		ret = remap_move_block(r, request->block + i);
 	if (remap_commit_batch(r))
 		ret = -EIO;
 	remap_release_range(r);
+	request->count = i;
 	return ret;
 }
 
@@ -1117,26 +1215,28 @@ static int remap_free_batch(struct remap *r)
 
 	if (!r->nr_moves)
 		return 0;
-	ret = remap_prepare_batch(r);
-	if (ret) {
-		r->nr_moves = 0;
-		return ret;
-	}
+	/* No older entry of these blocks may come to light when theirs is gone. */
+	ret = remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));
+	if (!ret)
+		ret = remap_prepare_batch(r);
+	if (ret)
+		goto out;
+
 	for (i = 0; i < r->nr_moves; i++)
 		remap_md_stage_free(r->md, r->moves[i].slot, &r->moves[i].was);
-	ret = remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));
-	if (!ret) {
-		remap_map_publish(&r->map);
-		remap_drain(r);
-		for (i = 0; i < r->nr_moves; i++)
-			remap_md_unalloc(r->md, r->moves[i].slot);
-		clear_bit(REMAP_F_FULL, &r->flags);
-	} else {
+	ret = remap_commit(r, remap_md_losses(r->md, REMAP_ROLE_SPARE));
+	if (ret) {
 		/* Free on disk or not: the slots remain what the blocks have. */
 		for (i = 0; i < r->nr_moves; i++)
 			remap_md_unstage(r->md, r->moves[i].slot, &r->moves[i].was);
-		remap_batch_in_doubt(r);
+		goto out;
 	}
+	remap_map_publish(&r->map);
+	remap_drain(r);
+	for (i = 0; i < r->nr_moves; i++)
+		remap_md_unalloc(r->md, r->moves[i].slot);
+	clear_bit(REMAP_F_FULL, &r->flags);
+out:
 	r->nr_moves = 0;
 	return ret;
 }
@@ -1150,7 +1250,7 @@ static int remap_forget_blocks(struct remap *r, struct remap_request *request)
 	u32 i;
 
 	remap_claim_range(r, request->block, request->count);
-	for (i = 0; i < request->count && !ret; i++) {
+	for (i = 0; i < request->count && !ret && !remap_must_yield(r, request, i); i++) {
 		block = request->block + i;
 		remap_map_lookup(&r->map, block, 1, &run);
 		if (run.where == REMAP_AT_MAIN)
@@ -1166,6 +1266,7 @@ static int remap_forget_blocks(struct remap *r, struct remap_request *request)
 	}
 	err = remap_free_batch(r);
 	remap_release_range(r);
+	request->count = i;
 	return err ?: ret;
 }
 
@@ -1178,8 +1279,12 @@ static int remap_check_superblocks(struct remap *r, struct remap_request *reques
 
 static int remap_check_table(struct remap *r, struct remap_request *request)
 {
-	request->damaged = remap_md_check_table(r->md, request->block, request->count,
-						request->buf);
+	u32 i;
+
+	request->damaged = 0;
+	for (i = 0; i < request->count && !remap_must_yield(r, request, i); i++)
+		request->damaged += remap_md_check_table(r->md, request->block + i);
+	request->count = i;
 	return 0;
 }
 
@@ -1192,6 +1297,7 @@ static void remap_serve(struct remap *r, struct remap_request *request)
 		ret = -EBUSY;
 	else if (request->changes)
 		ret = remap_md_writable(r->md) ? remap_activate(r) : -EROFS;
+	request->deadline = jiffies + REMAP_REQUEST_TIME;
 	request->error = ret ?: request->fn(r, request);
 	complete(&request->done);
 }
@@ -1202,22 +1308,17 @@ static const char *const remap_health_names[] = {
 	"spare-lost", "main-lost", "full", "degraded", "low-space", "ok",
 };
 
-static u64 remap_used(const struct remap_md_info *info)
-{
-	return info->nr_mapped + info->nr_lost + info->nr_bad;
-}
-
 static enum remap_health remap_health(const struct remap *r, const struct remap_md_info *info)
 {
 	if (test_bit(REMAP_F_SPARE_LOST, &r->flags))
 		return REMAP_SPARE_LOST;
 	if (test_bit(REMAP_F_MAIN_LOST, &r->flags))
 		return REMAP_MAIN_LOST;
-	if (test_bit(REMAP_F_FULL, &r->flags))
+	if (test_bit(REMAP_F_FULL, &r->flags) || info->nr_used == info->nr_slots)
 		return REMAP_FULL;
 	if (info->degraded)
 		return REMAP_DEGRADED;
-	if ((info->nr_slots - remap_used(info)) * 100 < info->nr_slots * r->low_space)
+	if ((info->nr_slots - info->nr_used) * 100 < info->nr_slots * r->low_space)
 		return REMAP_LOW_SPACE;
 	return REMAP_OK;
 }
@@ -1243,7 +1344,7 @@ static struct remap_condition remap_condition(struct remap *r)
 		.mode = remap_mode(r, &info),
 		.live = info.nr_live,
 		.fua = test_bit(REMAP_F_FUA, &r->flags),
-		.used = remap_used(&info),
+		.used = info.nr_used,
 		.mapped = info.nr_mapped,
 		.doubt = atomic64_read(&r->nr_doubt),
 	};
@@ -1266,7 +1367,7 @@ static void remap_send_uevent(struct remap *r)
 	snprintf(text[3], sizeof(text[3]), "DM_REMAP_MAPPED=%llu",
 		 (unsigned long long)info.nr_mapped);
 	snprintf(text[4], sizeof(text[4]), "DM_REMAP_FREE=%llu",
-		 (unsigned long long)(info.nr_slots - remap_used(&info)));
+		 (unsigned long long)(info.nr_slots - info.nr_used));
 	for (i = 0; i < ARRAY_SIZE(text); i++)
 		env[i] = text[i];
 	env[i] = NULL;
@@ -1274,11 +1375,15 @@ static void remap_send_uevent(struct remap *r)
 }
 
 /*
+ * Not the worker's: sending takes a mutex under which others wait for memory,
+ * which may have to be written to us first.
+ *
  * Remaps alone may be many: device-mapper only counts their events, but
  * udev would look at the device for each of them.
  */
-static void remap_report(struct remap *r)
+static void remap_report(struct work_struct *work)
 {
+	struct remap *r = container_of(work, struct remap, report);
 	struct remap_condition now = remap_condition(r), *then = &r->reported;
 	bool same = now.health == then->health && now.mode == then->mode &&
 		    now.live == then->live && now.fua == then->fua && now.doubt == then->doubt;
@@ -1313,7 +1418,7 @@ static void remap_work(struct work_struct *work)
 		remap_process(r, &bios);
 	list_for_each_entry_safe(request, next, &requests, list)
 		remap_serve(r, request);
-	remap_report(r);
+	schedule_work(&r->report);
 	memalloc_noio_restore(noio);
 }
 
@@ -1406,6 +1511,16 @@ static void remap_lookup_to_change(struct remap *r, struct remap_io *io, u64 blo
 	rcu_read_unlock();
 }
 
+/*
+ * Linux 6.1 goes on with the data of a flush that failed, and reports
+ * success: the data, which ought to be a journal's commit record, is refused.
+ */
+static bool remap_refuses(struct remap *r, const struct remap_io *io)
+{
+	return test_bit(REMAP_F_READ_ONLY, &r->flags) ||
+		(io->fua && test_and_clear_bit(REMAP_F_FLUSH_FAILED, &r->flags));
+}
+
 static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *io,
 			    sector_t sector)
 {
@@ -1415,7 +1530,9 @@ static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *i
 	struct remap_run run;
 	bool hold;
 
-	if (test_bit(REMAP_F_READ_ONLY, &r->flags)) {
+	io->fua = bio->bi_opf & REQ_FUA;
+	if (unlikely(r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_FLUSH_FAILED))) &&
+	    remap_refuses(r, io)) {
 		atomic64_inc(&r->nr_failed);
 		return DM_MAPIO_KILL;
 	}
@@ -1434,8 +1551,10 @@ static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *i
 	io->iter.bi_sector = sector;
 
 	if (run.where == REMAP_AT_MAIN) {
-		if (unlikely(test_bit(REMAP_F_FUA, &r->flags)) && !discard)
+		if (unlikely(test_bit(REMAP_F_FUA, &r->flags)) && !discard) {
 			bio->bi_opf |= REQ_FUA;
+			io->fua = true;
+		}
 		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
 	}
 	if (discard) {
@@ -1459,7 +1578,7 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 		/* Both members may hold acknowledged data in their caches. */
 		bool main = !dm_bio_get_target_bio_nr(bio);
 
-		io->sent = main ? REMAP_SENT_MAIN : REMAP_SENT_SPARE;
+		io->sent = main ? REMAP_FLUSHES_MAIN : REMAP_FLUSHES_SPARE;
 		bio_set_dev(bio, main ? r->main->bdev : r->spare->bdev);
 		return DM_MAPIO_REMAPPED;
 	}
@@ -1489,11 +1608,41 @@ static void remap_count_error(struct remap *r, struct bio *bio, enum remap_sent 
 		atomic64_inc(&r->nr_main_read_errors);
 }
 
-/* It answers after all; the worker is there to say so. */
+/* It answers after all. */
 static void remap_main_is_back(struct remap *r)
 {
 	if (test_and_clear_bit(REMAP_F_MAIN_LOST, &r->flags))
-		queue_work(r->wq, &r->work);
+		schedule_work(&r->report);
+}
+
+/* Where FUA is a flush behind the write, this may have been what failed. */
+static void remap_count_flush_loss(struct remap *r, const struct remap_io *io)
+{
+	bool main = io->sent == REMAP_SENT_MAIN;
+
+	if (io->fua && remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
+		remap_md_count_loss(r->md, main ? REMAP_ROLE_MAIN : REMAP_ROLE_SPARE);
+}
+
+static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_status_t *error)
+{
+	bool main = io->sent == REMAP_FLUSHES_MAIN;
+	enum remap_role role = main ? REMAP_ROLE_MAIN : REMAP_ROLE_SPARE;
+
+	if (*error == BLK_STS_DM_REQUEUE)
+		return DM_ENDIO_DONE;
+	if (*error) {
+		atomic64_inc(main ? &r->nr_main_write_errors : &r->nr_spare_errors);
+		remap_md_count_loss(r->md, role);
+		/* What it has in its cache it may not be able to write. */
+		if (main && !test_and_set_bit(REMAP_F_FUA, &r->flags))
+			schedule_work(&r->report);
+	} else if (remap_md_take_cache_lost(r->md, role)) {
+		*error = BLK_STS_IOERR;
+	}
+	if (*error)
+		set_bit(REMAP_F_FLUSH_FAILED, &r->flags);
+	return DM_ENDIO_DONE;
 }
 
 static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
@@ -1502,42 +1651,33 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 	struct remap *r = ti->private;
 
 	remap_count_out(r, io);
-	if (unlikely(bio->bi_opf & REQ_PREFLUSH) && !*error &&
-	    remap_md_take_cache_lost(r->md, io->sent == REMAP_SENT_MAIN ?
-				     REMAP_ROLE_MAIN : REMAP_ROLE_SPARE))
-		*error = BLK_STS_IOERR;
+	if (unlikely(io->sent == REMAP_FLUSHES_MAIN || io->sent == REMAP_FLUSHES_SPARE))
+		return remap_end_flush(r, io, error);
 
 	if (likely(!*error)) {
 		if (unlikely(test_bit(REMAP_F_MAIN_LOST, &r->flags)) && io->sent == REMAP_SENT_MAIN)
 			remap_main_is_back(r);
 		return DM_ENDIO_DONE;
 	}
-	if (io->sent == REMAP_FINISHED || *error == BLK_STS_DM_REQUEUE)
-		return DM_ENDIO_DONE;
-
-	if (bio->bi_opf & REQ_PREFLUSH) {
-		remap_md_count_loss(r->md, io->sent == REMAP_SENT_MAIN ?
-				    REMAP_ROLE_MAIN : REMAP_ROLE_SPARE);
-		/* What it has in its cache it may not be able to write. */
-		if (io->sent == REMAP_SENT_MAIN && !test_and_set_bit(REMAP_F_FUA, &r->flags))
-			queue_work(r->wq, &r->work);
-		remap_count_error(r, bio, io->sent);
-		return DM_ENDIO_DONE;
-	}
 	/* The main's limits are no error. */
-	if (*error == BLK_STS_NOTSUPP || *error == BLK_STS_AGAIN)
+	if (io->sent == REMAP_FINISHED || *error == BLK_STS_DM_REQUEUE ||
+	    *error == BLK_STS_NOTSUPP || *error == BLK_STS_AGAIN)
 		return DM_ENDIO_DONE;
 
 	remap_count_error(r, bio, io->sent);
 	if (bio_op(bio) != REQ_OP_WRITE)
 		return DM_ENDIO_DONE;
-	if (!remap_may_be_bad_sector(*error) ||
-	    (io->sent == REMAP_SENT_MAIN && !remap_may_rescue(r))) {
-		atomic64_inc(&r->nr_failed);
-		return DM_ENDIO_DONE;
+	remap_count_flush_loss(r, io);
+	if (!remap_may_be_bad_sector(*error)) {
+		if (io->sent == REMAP_SENT_SPARE &&
+		    !test_and_set_bit(REMAP_F_SPARE_LOST, &r->flags))
+			schedule_work(&r->report);
+	} else if (io->sent != REMAP_SENT_MAIN || remap_may_rescue(r)) {
+		remap_queue(r, bio);
+		return DM_ENDIO_INCOMPLETE;
 	}
-	remap_queue(r, bio);
-	return DM_ENDIO_INCOMPLETE;
+	atomic64_inc(&r->nr_failed);
+	return DM_ENDIO_DONE;
 }
 
 /* ---- Sets that are in use ---- */
@@ -1694,6 +1834,7 @@ static void remap_free(struct remap *r)
 {
 	if (r->wq)
 		destroy_workqueue(r->wq);
+	cancel_work_sync(&r->report);
 	bioset_exit(&r->bios);
 	free_percpu(r->inflight);
 	kfree(r->buf[0]);
@@ -1732,10 +1873,11 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	bio_list_init(&r->queue);
 	INIT_LIST_HEAD(&r->requests);
 	INIT_WORK(&r->work, remap_work);
+	INIT_WORK(&r->report, remap_report);
 	ratelimit_state_init(&r->uevents, REMAP_UEVENT_INTERVAL, REMAP_UEVENT_BURST);
 	ratelimit_set_flags(&r->uevents, RATELIMIT_MSG_ON_RELEASE);
 	r->low_space = REMAP_LOW_SPACE_DEFAULT;
-	r->burst_start = jiffies;
+	r->burst_start = get_jiffies_64();
 	set_bit(REMAP_F_SUSPENDED, &r->flags);
 
 	ret = remap_get_devices(r, &as, &ti->error);
@@ -1899,6 +2041,8 @@ static int remap_message_range(struct remap *r, unsigned int argc, char **argv,
 		return ret;
 	if (test_bit(REMAP_F_READ_ONLY, &r->flags))
 		return -EROFS;
+	if (test_bit(REMAP_F_SUSPENDED, &r->flags))
+		return -EBUSY;
 	if (fn == remap_forget_blocks && remap_md_hidden(r->md, request.block, count)) {
 		DMERR("%s: message forget: hidden blocks cannot be forgotten",
 		      dm_table_device_name(r->ti->table));
@@ -1924,16 +2068,13 @@ static int remap_message_check(struct remap *r, char *result, unsigned int maxle
 	unsigned int sz = 0;
 	int ret;
 
-	request.buf = vmalloc(REMAP_CHECK_BLOCKS * REMAP_TABLE_BLOCK_SIZE);
-	if (!request.buf)
-		return -ENOMEM;
 	ret = remap_ask_worker(r, &request);
 	superblocks = request.damaged;
 
 	remap_md_info(r->md, &info);
 	request.fn = remap_check_table;
 	while (!ret && request.block < info.table_length) {
-		request.count = min_t(u64, info.table_length - request.block, REMAP_CHECK_BLOCKS);
+		request.count = min_t(u64, info.table_length - request.block, REMAP_CLAIM);
 		if (fatal_signal_pending(current))
 			ret = -EINTR;
 		else
@@ -1941,7 +2082,6 @@ static int remap_message_check(struct remap *r, char *result, unsigned int maxle
 		table += request.damaged;
 		request.block += request.count;
 	}
-	vfree(request.buf);
 	if (ret)
 		return ret;
 
@@ -1964,7 +2104,8 @@ static int remap_message_list(struct remap *r, unsigned int argc, char **argv, c
 	unsigned int sz = 0;
 	u64 block, count;
 
-	if (argc != 3 || kstrtoull(argv[1], 10, &block) || kstrtoull(argv[2], 10, &count)) {
+	if (argc != 3 || kstrtoull(argv[1], 10, &block) || kstrtoull(argv[2], 10, &count) ||
+	    block > r->ti->len >> r->sectors_shift) {
 		DMERR("%s: message list: expected <first block> <number of lines>",
 		      dm_table_device_name(r->ti->table));
 		return -EINVAL;
@@ -2031,7 +2172,7 @@ static void remap_status(struct dm_target *ti, status_type_t type, unsigned int 
 	case STATUSTYPE_INFO:
 		remap_md_info(r->md, &info);
 		DMEMIT("%pUb %u %llu/%llu %llu %llu %llu %llu %u/%u %u", info.set_uuid,
-		       1U << r->sectors_shift, remap_used(&info), info.nr_slots, info.nr_mapped,
+		       1U << r->sectors_shift, info.nr_used, info.nr_slots, info.nr_mapped,
 		       info.nr_lost, info.nr_bad, info.nr_hidden, info.nr_live, info.nr_copies,
 		       info.epoch);
 		DMEMIT(" %lld %lld %lld %lld %lld %lld %llu",
