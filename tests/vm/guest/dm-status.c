@@ -5,8 +5,9 @@
  *
  *	<start> <length> status <device>
  *
- * Messages: "fail <read|write|flush> <blk_status_t> <first sector> <sectors>", one rule at a time;
- * "clear".  Sectors count from the target's begin; a flush has none.
+ * Messages: "fail <read|write|flush> <status> <first sector> <sectors>", one rule at a time;
+ * "clear".  The status is the name of a BLK_STS_* constant: their numbers change between kernels.
+ * Sectors count from the target's begin; a flush has none.
  */
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
@@ -22,6 +23,49 @@ struct fail {
 	blk_status_t status;
 	sector_t first, end;
 };
+
+static const struct {
+	const char *name;
+	blk_status_t status;
+} statuses[] = {
+	{ "NOTSUPP", BLK_STS_NOTSUPP },
+	{ "TIMEOUT", BLK_STS_TIMEOUT },
+	{ "NOSPC", BLK_STS_NOSPC },
+	{ "TRANSPORT", BLK_STS_TRANSPORT },
+	{ "TARGET", BLK_STS_TARGET },
+#ifdef BLK_STS_NEXUS
+	{ "RESV_CONFLICT", BLK_STS_NEXUS },
+#else
+	{ "RESV_CONFLICT", BLK_STS_RESV_CONFLICT },
+#endif
+	{ "MEDIUM", BLK_STS_MEDIUM },
+	{ "PROTECTION", BLK_STS_PROTECTION },
+	{ "RESOURCE", BLK_STS_RESOURCE },
+	{ "IOERR", BLK_STS_IOERR },
+	{ "AGAIN", BLK_STS_AGAIN },
+	{ "DEV_RESOURCE", BLK_STS_DEV_RESOURCE },
+	{ "ZONE_OPEN_RESOURCE", BLK_STS_ZONE_OPEN_RESOURCE },
+	{ "ZONE_ACTIVE_RESOURCE", BLK_STS_ZONE_ACTIVE_RESOURCE },
+	{ "OFFLINE", BLK_STS_OFFLINE },
+#ifdef BLK_STS_DURATION_LIMIT
+	{ "DURATION_LIMIT", BLK_STS_DURATION_LIMIT },
+#endif
+#ifdef BLK_STS_INVAL
+	{ "INVAL", BLK_STS_INVAL },
+#endif
+};
+
+static bool status_by_name(const char *name, blk_status_t *status)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(statuses); i++) {
+		*status = statuses[i].status;
+		if (!strcmp(name, statuses[i].name))
+			return true;
+	}
+	return false;
+}
 
 static int status_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
@@ -90,7 +134,7 @@ static int status_message(struct dm_target *ti, unsigned int argc, char **argv, 
 	static const char * const kinds[] = { "clear", "read", "write", "flush" };
 	struct fail *f = ti->private;
 	unsigned long long first = 0, count = 0;
-	unsigned int status = 0;
+	blk_status_t status = BLK_STS_OK;
 	int what;
 
 	if (argc == 1)
@@ -101,13 +145,13 @@ static int status_message(struct dm_target *ti, unsigned int argc, char **argv, 
 		return -EINVAL;
 	if (what < 0)
 		return -EINVAL;
-	if (argc == 5 && (kstrtouint(argv[2], 0, &status) || kstrtoull(argv[3], 0, &first) ||
-			  kstrtoull(argv[4], 0, &count)))
+	if (argc == 5 && (!status_by_name(argv[2], &status) ||
+			  kstrtoull(argv[3], 0, &first) || kstrtoull(argv[4], 0, &count)))
 		return -EINVAL;
 
 	spin_lock_irq(&f->lock);
 	f->what = what;
-	f->status = (__force blk_status_t)status;
+	f->status = status;
 	f->first = first;
 	f->end = first + count;
 	spin_unlock_irq(&f->lock);
