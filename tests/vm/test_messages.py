@@ -363,6 +363,46 @@ def test_no_acknowledged_write_is_lost_and_none_strays_while_blocks_move(boot, b
     assert vm.blkio("verify", device, "4990+10,5064+26", seed=1).ok
 
 
+def slow_down(vm, name, line):
+    """Give the device below r0 another table."""
+    vm.run(f"dmsetup suspend r0 && dmsetup suspend {name}")
+    vm.run(f"dmsetup load {name} --table '{line}' && dmsetup resume {name} && dmsetup resume r0")
+
+
+def test_a_write_that_is_on_its_way_to_the_main_is_not_missed_by_the_copy(boot, bare):
+    main, spare = bare()
+    vm = boot(main, spare)
+    vm.run(f"dmsetup create low --table '0 {BLOCKS} linear {{main}} 0'")
+    vm.run(f"dmsetup create r0 --table '0 {BLOCKS} remap /dev/mapper/low {{spare}} 0'")
+    assert vm.blkio("write", "/dev/mapper/r0", [5000], seed=1).ok
+    # writes take 3 seconds, reads do not
+    slow_down(vm, "low", f"0 {BLOCKS} delay {{main}} 0 0 {{main}} 0 3000")
+    writer = vm.start_blkio("write", "/dev/mapper/r0", [5000], seed=2)
+    vm.run("sleep 1")
+    message(vm, "remap", 5000)
+    assert writer.wait(20).exit == 0
+    assert status(vm).mapped == 1
+    assert vm.blkio("verify", "/dev/mapper/r0", [5000], seed=2).ok
+
+
+def test_a_read_that_is_on_its_way_to_a_freed_slot_sees_no_other_blocks_data(boot, bare):
+    main, spare = bare(spare_size="1M")
+    vm = boot(main, spare)
+    vm.run("dmsetup create low --table '0 2048 linear {spare} 0'")
+    vm.run(f"dmsetup create r0 --table '0 {BLOCKS} remap {{main}} /dev/mapper/low 0'")
+    slots = free_slots(vm)
+    assert vm.blkio("write", "/dev/mapper/r0", f"8192+{slots},200+1", seed=1).ok
+    message(vm, "remap", 8192, slots)
+    # reads take 3 seconds, writes do not: forget has its copy while the reader still waits for its own
+    slow_down(vm, "low", "0 2048 delay {spare} 0 3000 {spare} 0 0")
+    forgetting = vm.start("dmsetup message r0 0 forget 8300 && dmsetup message r0 0 remap 200")
+    vm.run("sleep 2")
+    reader = vm.start_blkio("verify", "/dev/mapper/r0", [8300], seed=1)
+    assert reader.wait(30).exit == 0, reader.result()
+    assert forgetting.wait(30).exit == 0, forgetting.result()
+    assert 200 in Spare(spare).mapped() and 8300 not in Spare(spare).mapped()
+
+
 def test_a_long_message_does_not_hold_up_a_suspend_or_a_removal(boot, bare):
     main, spare = bare(size="64M", spare_size="64M")
     vm = boot(main, spare)
