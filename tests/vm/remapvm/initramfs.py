@@ -3,7 +3,7 @@
 
 tools     busybox, dash and the host's disk tools with their shared libraries
 modules   the kernel's modules named here with all they need, and dm-remap.ko
-guest     init, agent and blkio
+guest     init, agent, blkio and crashload
 project   build/bin
 """
 
@@ -35,7 +35,7 @@ PROGRAMS = (
 OPTIONAL_PROGRAMS = "lsblk udevadm".split()
 
 PROJECT_TOOLS = "remapsetup remap-fsck remap-dump".split()
-GUEST_PROGRAMS = ("agent", "blkio")
+GUEST_PROGRAMS = ("agent", "blkio", "crashload")
 SEARCH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -53,7 +53,7 @@ def build(kernel, remap: bool, files=None) -> bytes:
 
 
 def guest_program(name: str) -> Path:
-    """A program of tests/vm/guest/ ("agent", "blkio"), compiled statically: it runs in any guest."""
+    """A program of tests/vm/guest/ ("agent", say), compiled statically: it runs in any guest."""
     source = paths.GUEST / f"{name}.c"
     command = ["cc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
@@ -172,7 +172,8 @@ def _guest_layer() -> Path:
         archive = Archive()
         archive.data("init", init.read_bytes(), 0o755)
         archive.data("usr/bin/vm-agent", programs["agent"].read_bytes(), 0o755)
-        archive.data("usr/bin/blkio", programs["blkio"].read_bytes(), 0o755)
+        for name in ("blkio", "crashload"):
+            archive.data(f"usr/bin/{name}", programs[name].read_bytes(), 0o755)
         path.write_bytes(archive.finish())
 
     return cached.cached_file("initramfs", key + "-guest", make)
