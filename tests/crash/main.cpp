@@ -2,6 +2,7 @@
 //
 // Replays a log of dm-log-writes power cut by power cut and checks each state: docs/testing.md.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
 #include <fstream>
 #include <iostream>
@@ -81,20 +82,18 @@ void report(const crash::Tally& tally, const std::vector<std::string>& missing,
 int check_all(crash::Campaign& campaign, crash::Replay& replay, const crash::Journal& journal,
               const Options& options) {
     constexpr std::size_t of_each_kind = 64;
-    constexpr unsigned int first_round = 2;
+    constexpr unsigned int random_each = 2;
     crash::Sample sample(of_each_kind, options.seed);
     crash::Tally tally;
 
-    campaign.run(first_round, tally,
+    campaign.run(true, random_each, tally,
                  [&](const crash::State& state, const std::string& kind, const crash::View&) {
                      sample.offer(state, kind);
                  });
-    // The same points again, with other random parts; what is not random is counted once.
-    const std::uint64_t once = tally.states;
     while (tally.states < options.states && tally.violation_count == 0) {
         const std::uint64_t before = tally.states;
-        const std::uint64_t wanted = options.states / (once + 1) + 1;
-        campaign.run(static_cast<unsigned int>(std::min<std::uint64_t>(wanted, 64)), tally, {});
+        const std::uint64_t each = (options.states - before) / replay.points().size() + 1;
+        campaign.run(false, static_cast<unsigned int>(std::min<std::uint64_t>(each, 1000)), tally);
         if (tally.states == before)
             throw std::runtime_error("the log has no more states");
     }

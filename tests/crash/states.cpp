@@ -2,6 +2,7 @@
 #include "states.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <sstream>
 #include <stdexcept>
 
@@ -281,7 +282,7 @@ std::string Campaign::check(const State& state) {
 }
 
 void Campaign::one(State state, const char* shape) {
-    if (!seen_.insert(state.str()).second)
+    if (!seen_.insert(std::hash<std::string>()(state.str())).second)
         return;
     const std::string kind = kind_of(state, shape);
     std::string wrong;
@@ -353,34 +354,50 @@ void Campaign::single_states(const std::vector<std::size_t>& all) {
     }
 }
 
-void Campaign::point_states(unsigned int random) {
+void Campaign::regular_states() {
     const std::vector<std::size_t> all = replay_.cached();
     const std::size_t next = replay_.next_fua();
-    const std::size_t point = replay_.point();
 
-    seen_.clear();
-    one({point, {}, State::no_entry, {}}, "prefix");
+    one({replay_.point(), {}, State::no_entry, {}}, "prefix");
     if (!all.empty())
-        one({point, all, State::no_entry, {}}, "prefix");
+        one({replay_.point(), all, State::no_entry, {}}, "prefix");
     single_states(all);
     if (next != State::no_entry) {
         torn_states(next, {}, 1);
         torn_states(next, all, 1);
     }
-    for (unsigned int n = 0; n < random && !all.empty(); n++) {
-        const std::vector<std::size_t> some = some_of(all);
-        one({point, some, State::no_entry, {}}, "random");
-        if (next != State::no_entry)
-            torn_states(next, some, 1);
+}
+
+/// Some of the cached writes, and either the next write or one of the cached ones torn.
+void Campaign::random_states(unsigned int count) {
+    const std::vector<std::size_t> all = replay_.cached();
+    const std::size_t next = replay_.next_fua();
+
+    for (unsigned int n = 0; n < count; n++) {
+        State state{replay_.point(), some_of(all), State::no_entry, {}};
+
+        one(state, "random");
+        if (!all.empty() && (next == State::no_entry || (random_() & 1) != 0))
+            state.torn = all[random_() % all.size()];
+        else
+            state.torn = next;
+        if (state.torn == State::no_entry)
+            continue;
+        std::erase(state.cached, state.torn);
+        for (std::uint64_t i = replay_.log()[state.torn].sectors(); i > 0; i--)
+            state.torn_sectors.push_back((random_() & 1) != 0);
+        one(state, "random-torn");
     }
 }
 
-void Campaign::run(unsigned int random, Tally& tally, const Visitor& visit) {
+void Campaign::run(bool regular, unsigned int random, Tally& tally, const Visitor& visit) {
     tally_ = &tally;
     visit_ = &visit;
     for (const std::size_t point : replay_.points()) {
         replay_.go(point);
-        point_states(random);
+        if (regular)
+            regular_states();
+        random_states(random);
     }
 }
 

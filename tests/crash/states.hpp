@@ -8,8 +8,8 @@
 #include <functional>
 #include <map>
 #include <random>
-#include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "checker.hpp"
@@ -112,9 +112,10 @@ class Campaign {
     /// Called with each state that is as it must be, while it is on the replay's image.
     using Visitor = std::function<void(const State&, const std::string& kind, const View&)>;
 
-    /// At each point: nothing, everything, all but one and only one of the cached writes; the next
-    /// write torn at each sector; and `random` more of each.
-    void run(unsigned int random, Tally& tally, const Visitor& visit = {});
+    /// At each point, if `regular`: nothing, everything, all but one and only one of the cached
+    /// writes, and the next write torn at each sector; and `random` times some of them. A state is
+    /// looked at once, however often this is called.
+    void run(bool regular, unsigned int random, Tally& tally, const Visitor& visit = {});
 
     /// One state, by what State::str() says. Returns what is wrong, empty if nothing is.
     std::string check(const State& state);
@@ -130,7 +131,8 @@ class Campaign {
     };
 
     void find_steps();
-    void point_states(unsigned int random);
+    void regular_states();
+    void random_states(unsigned int count);
     void single_states(const std::vector<std::size_t>& all);
     void torn_states(std::size_t entry, const std::vector<std::size_t>& cached,
                      unsigned int random);
@@ -152,7 +154,7 @@ class Campaign {
     bool have_expected_ = false;
     Tally* tally_ = nullptr;
     const Visitor* visit_ = nullptr;
-    std::set<std::string> seen_;  ///< states of the present point
+    std::unordered_set<std::size_t> seen_;  ///< hashes of the states' names
 };
 
 /// Those of `wanted`, parts of the names of kinds, that the tally has none of.

@@ -6,7 +6,9 @@ The main and the spare are two parts of one device, so that one log has the writ
 """
 
 import random
+import shutil
 import subprocess
+from array import array
 from dataclasses import dataclass, field
 
 from . import paths
@@ -15,6 +17,7 @@ from .sets import Spare, format_set
 
 MAIN, SPARE = 2048, 2048  # sectors; no smaller spare is accepted
 LOG = "96M"
+FIRST_SEED = 2000000  # what tests/vm/guest/crashload.c writes
 
 # Parts of the main. Adoption hides both ends and a few places more.
 GOOD = range(300, 600)
@@ -67,6 +70,7 @@ class Plan:
         self.moved = []  # blocks moved by message
         self.never = list(NEVER_WRITTEN)
         self.bad_slots, self.bad_table = [], []
+        self.kept = 560  # of the fresh ones: extend() needs them
         self._make(length)
 
     def _make(self, length):
@@ -112,8 +116,8 @@ class Plan:
 
     def bad_blocks(self, count=None):
         """Blocks that it does not take."""
-        count = min(count or self.random.choice((1, 2, 5, 12)), len(self.fresh))
-        if count:
+        count = min(count or self.random.choice((1, 2, 5, 12)), len(self.fresh) - self.kept)
+        if count > 0:
             blocks, self.fresh = self.fresh[:count], self.fresh[count:]
             self.written += blocks
             self._write("bad-sector", [(blocks[0], count)], count)
@@ -121,7 +125,8 @@ class Plan:
     def extend(self):
         """More than the initialised table holds."""
         slots = self.layout.table_length * 252
-        while len(self.written) + len(self.layout.entries(1)) < slots + 40 and self.fresh:
+        self.kept = 60
+        while len(self.written) + len(self.layout.entries(1)) < slots + 20:
             self.bad_blocks(64)
 
     def rewrite(self):
@@ -136,7 +141,8 @@ class Plan:
 
     def concurrent(self):
         """Good, bad and rewritten ones at a time."""
-        new, self.fresh = self.fresh[:4], self.fresh[4:]
+        count = min(4, len(self.fresh) - self.kept)
+        new, self.fresh = self.fresh[:count], self.fresh[count:]
         blocks = new + self.random.sample(self.written, min(8, len(self.written))) + self.random.sample(list(GOOD), 8)
         self.written += new
         self.random.shuffle(blocks)
@@ -193,6 +199,7 @@ class Plan:
         else:
             for block in self.written[:14]:
                 self._write("slot-fails", [(block, 1)])
+        self.kept = 10
         self.bad_blocks(40)
 
     def doubt(self):
@@ -211,6 +218,7 @@ class Plan:
         """One copy of the table cannot be written any more. Nothing is committed afterwards: see docs/design.md, limits."""
         self.bad_table = [(1, index) for index in range(self._table_blocks())]
         self._spare("break-copy")
+        self.kept = 0
         self.bad_blocks(1)
 
     def _table_blocks(self):
@@ -300,6 +308,60 @@ class Recording:
     def check(self, *options, check=True):
         """Run crash-states on the recording."""
         return crash_states("check", self.before, self.log.path, self.journal, *options, check=check)
+
+    def sample(self, count, *options):
+        """The same, and choose states for Loads; returns the prefix of their files."""
+        prefix = self.folder / f"{self.name}_states"
+        return prefix, self.check("--sample", count, "--prefix", prefix, *options).stdout
+
+
+class Loads:
+    """States for the kernel to load: what crash-states has chosen from some recordings, on one disk."""
+
+    def __init__(self, machines, parts):
+        self.folder = machines.folder / "disks"
+        self.parts, self.lines = parts, []
+        image = self.folder / "states.img"
+        with open(image, "wb") as out:
+            for part in parts:
+                start = out.tell() // SECTOR
+                for line in part.with_suffix(".plan").read_text().splitlines():
+                    main, size, spare, rest = line.split(" ", 3)
+                    self.lines.append(f"{int(main) + start} {size} {int(spare) + start} {rest}")
+                with open(part.with_suffix(".img"), "rb") as states:
+                    shutil.copyfileobj(states, out, 1 << 20)
+                part.with_suffix(".img").unlink()
+        self.states = machines.disk("states", path=image)
+        self.results = machines.disk("results", 3 * 4 * MAIN * len(self.lines))
+
+    def run(self, vm):
+        """Load all of them in a machine that has no set open; returns what was not as it has to be."""
+        vm.plug(self.states)
+        vm.plug(self.results)
+        plan = "\n".join(self.lines) + "\n"
+        output = vm.run("crashload {states} {results}", stdin=plan.encode(), timeout=600).stdout
+        if not output.endswith(f"done sets={len(self.lines)}\n"):
+            raise AssertionError(f"crashload ended early:\n{output[-2000:]}")
+        return self._compare(output.splitlines()[:-1])
+
+    def _compare(self, lines):
+        troubles = [line for line in lines if not line.endswith(" check ok")]
+        views = array("I", b"".join(part.with_suffix(".views").read_bytes() for part in self.parts))
+        results = array("I", self.results.path.read_bytes())
+        for number, line in enumerate(self.lines):
+            first, written, again = (results[MAIN * (3 * number + i) :][:MAIN] for i in range(3))
+            expected = views[MAIN * number :][:MAIN]
+            troubles += self._differences(number, "reads", expected, first)
+            for sector in map(int, line.split()[4].split(",")):
+                expected[sector] = FIRST_SEED + number
+            troubles += self._differences(number, "reads after a write", expected, written)
+            troubles += self._differences(number, "reads when opened again", expected, again)
+        return troubles
+
+    @staticmethod
+    def _differences(number, what, expected, found):
+        wrong = [sector for sector in range(MAIN) if expected[sector] != found[sector]] if expected != found else []
+        return [f"set {number} {what}: sector {sector}: expected {expected[sector]:#x}, found {found[sector]:#x}" for sector in wrong[:3]]
 
 
 def crash_states(*words, check=True) -> subprocess.CompletedProcess:
