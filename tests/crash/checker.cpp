@@ -22,8 +22,7 @@ int ImageIo::try_write(std::uint64_t /*sector*/, remap::ConstBytes /*from*/) {
 }
 
 remap::ConstBytes Image::sectors(std::uint64_t start, std::uint64_t count) const {
-    return remap::ConstBytes(bytes).subspan(start * remap::sector_size,
-                                            count * remap::sector_size);
+    return remap::ConstBytes(bytes).subspan(start * remap::sector_size, count * remap::sector_size);
 }
 
 View::View(const Image& image) : image_(image) {

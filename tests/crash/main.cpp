@@ -100,9 +100,8 @@ int check_all(crash::Campaign& campaign, crash::Replay& replay, const crash::Jou
     const auto missing = crash::missing_kinds(tally, options.kinds);
     report(tally, missing, options);
     if (options.sample > 0 && tally.violation_count == 0)
-        crash::export_states(replay, journal, sample.take(options.sample),
-                             options.prefix + ".img", options.prefix + ".plan",
-                             options.prefix + ".views");
+        crash::export_states(replay, journal, sample.take(options.sample), options.prefix + ".img",
+                             options.prefix + ".plan", options.prefix + ".views");
     return tally.violation_count == 0 && missing.empty() && tally.states >= options.states ? 0 : 1;
 }
 

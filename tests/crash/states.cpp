@@ -160,9 +160,9 @@ void Replay::with(const State& state, const std::function<void()>& look) {
     undo_ = nullptr;
     look();
     for (auto it = saved.rbegin(); it != saved.rend(); ++it) {
-        std::copy(it->bytes.begin(), it->bytes.end(),
-                  image_.bytes.begin() +
-                      static_cast<std::ptrdiff_t>(it->sector * remap::sector_size));
+        std::copy(
+            it->bytes.begin(), it->bytes.end(),
+            image_.bytes.begin() + static_cast<std::ptrdiff_t>(it->sector * remap::sector_size));
     }
 }
 
@@ -186,10 +186,11 @@ void Campaign::find_steps() {
         if (log[i].data.empty() ||
             place_of(layout_, replay_.image(), log[i].sector) != Place::superblock)
             continue;
-        const auto now = remap::decode_superblock(log[i].data, log[i].sector - journal_.main_size());
+        const auto now =
+            remap::decode_superblock(log[i].data, log[i].sector - journal_.main_size());
         if (!now.valid())
-            throw std::runtime_error("entry " + std::to_string(i) + " is no superblock: " +
-                                     now.problem.field);
+            throw std::runtime_error("entry " + std::to_string(i) +
+                                     " is no superblock: " + now.problem.field);
         std::string& also = also_[step_of_.back()];
         if (now.value.epoch > before.epoch)
             also = "activation";
@@ -202,8 +203,7 @@ void Campaign::find_steps() {
     step_of_.push_back(journal_.last_step());
     if (step != journal_.last_step() + 1)
         throw std::runtime_error("the log has the marks of " + std::to_string(step - 1) +
-                                 " steps, the journal has " +
-                                 std::to_string(journal_.last_step()));
+                                 " steps, the journal has " + std::to_string(journal_.last_step()));
 }
 
 std::string Campaign::kind_of(const State& state, const char* shape) const {
@@ -228,9 +228,8 @@ std::string Campaign::kind_of(const State& state, const char* shape) const {
 /// What the sectors may hold in such a state.
 void Campaign::expect(const State& state) {
     Times times;
-    const bool uses_cache =
-        !state.cached.empty() ||
-        (state.torn != State::no_entry && !replay_.log()[state.torn].is(LogEntry::fua));
+    const bool uses_cache = !state.cached.empty() || (state.torn != State::no_entry &&
+                                                      !replay_.log()[state.torn].is(LogEntry::fua));
 
     // Steps that ended before the point have their mark before it. Of the next one everything may
     // be there, and in the cache may be what steps up to the next flush will have written.
@@ -405,10 +404,9 @@ std::vector<std::string> missing_kinds(const Tally& tally, const std::vector<std
     std::vector<std::string> missing;
 
     for (const std::string& kind : wanted) {
-        const bool found =
-            std::any_of(tally.kinds.begin(), tally.kinds.end(), [&kind](const auto& counted) {
-                return counted.first.find(kind) != std::string::npos;
-            });
+        const bool found = std::any_of(
+            tally.kinds.begin(), tally.kinds.end(),
+            [&kind](const auto& counted) { return counted.first.find(kind) != std::string::npos; });
         if (!found)
             missing.push_back(kind);
     }

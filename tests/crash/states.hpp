@@ -98,9 +98,9 @@ struct Violation {
 /// What was looked at.
 struct Tally {
     std::uint64_t states = 0;
-    std::uint64_t errors = 0;                     ///< sectors that read as errors, where they may
-    std::map<std::string, std::uint64_t> kinds;   ///< states by kind
-    std::vector<Violation> violations;            ///< the first ones
+    std::uint64_t errors = 0;                    ///< sectors that read as errors, where they may
+    std::map<std::string, std::uint64_t> kinds;  ///< states by kind
+    std::vector<Violation> violations;           ///< the first ones
     std::uint64_t violation_count = 0;
 };
 
@@ -147,7 +147,7 @@ class Campaign {
     std::mt19937_64 random_;
     remap::Superblock layout_;
     std::vector<std::uint64_t> sectors_;
-    std::vector<Step> step_of_;      ///< by entry: the step that runs there
+    std::vector<Step> step_of_;         ///< by entry: the step that runs there
     std::map<Step, std::string> also_;  ///< what a step did besides its kind
     std::vector<Expected> expected_;
     Times expected_for_;

@@ -2,13 +2,10 @@
 """What a power cut can leave of what the kernel target writes: recorded by dm-log-writes, replayed cut by cut."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
-from remapvm import kernels, paths
-from remapvm.crash import Loads, Recording
-from remapvm.errors import VmError
+from remapvm import kernels
+from remapvm.crash import MUTANTS_OF_READING, MUTANTS_OF_WRITING, Loads, Recording
 
 pytestmark = pytest.mark.vm
 
@@ -34,15 +31,24 @@ KINDS = [
 ADOPTED_KINDS = ["+activation prefix label", "hidden torn slot"]
 
 
-def record(machines, length=30, seed=1):
+def record(machines, length=30, seed=1, mutant=None):
     """An adopted set on devices with FUA, and a bare one on devices without; the machine, with nothing open."""
     adopted = Recording(machines, "adopted", ["--force"], seed, length, torn=True)
     bare = Recording(machines, "bare", ["--bare"], seed + 1, length, loop=True)
     vm = machines.boot(adopted.data, adopted.log, bare.data, bare.log)
     vm.run("modprobe -a dm-log-writes loop")
+    if mutant:
+        change_module(vm, machines, mutant)
     adopted.run(vm)
     bare.run(vm)
     return adopted, bare, vm
+
+
+def change_module(vm, machines, mutant):
+    """Let the machine go on with a target that has a bug."""
+    module = mutant.build(machines.folder / "kmod", kernels.find(machines.kernel).release)
+    vm.push(module, "/tmp/mutant.ko")
+    vm.run("modprobe dm-remap && rmmod dm-remap && insmod /tmp/mutant.ko")
 
 
 def kinds(recording):
@@ -76,3 +82,19 @@ def test_the_set_is_whole_after_a_power_cut_at_any_of_a_million_times(machines, 
     for recording in record(machines, 120, seed)[:2]:
         states += counted(recording.check("--states", 250000, *kinds(recording)).stdout)
     assert states >= 500000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mutant", MUTANTS_OF_WRITING, ids=lambda mutant: mutant.name)
+def test_what_a_target_with_a_bug_writes_is_found(machines, mutant):
+    recordings = record(machines, length=10, mutant=mutant)[:2]
+    assert sum(counted(recording.check(check=False).stdout, "violations") for recording in recordings) > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mutant", MUTANTS_OF_READING, ids=lambda mutant: mutant.name)
+def test_what_a_target_with_a_bug_reads_is_found(machines, mutant):
+    *recordings, vm = record(machines, length=10)
+    loads = Loads(machines, [recording.sample(160)[0] for recording in recordings])
+    change_module(vm, machines, mutant)
+    assert loads.run(vm)

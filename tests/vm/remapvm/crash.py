@@ -371,3 +371,78 @@ def crash_states(*words, check=True) -> subprocess.CompletedProcess:
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done
+
+
+@dataclass
+class Mutant:
+    """The kernel module with one thing wrong: in a source file, `right` replaced by `wrong`."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+    def build(self, folder, release) -> bytes:
+        """The module, built in `folder`."""
+        shutil.copytree(paths.SOURCE / "kmod", folder)
+        source = folder / self.file
+        text = source.read_text()
+        if text.count(self.right) != 1:
+            raise AssertionError(f"mutant {self.name}: its place is not in {self.file}, or more than once")
+        source.write_text(text.replace(self.right, self.wrong))
+        make = ["make", "-C", f"/lib/modules/{release}/build", f"M={folder}", "modules"]
+        done = subprocess.run(make, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"mutant {self.name} does not build:\n{done.stdout}{done.stderr}")
+        return (folder / "dm-remap.ko").read_bytes()
+
+
+MUTANTS_OF_WRITING = [
+    Mutant(
+        "no flush before the commit",
+        "dm-remap-metadata.c",
+        "\tr = remap_flush_spare(md);\n\tif (r)\n\t\treturn r;\n\n\tgen = ",
+        "\tgen = ",
+    ),
+    Mutant(
+        "table copies without FUA",
+        "dm-remap-metadata.c",
+        "remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA)",
+        "remap_write_table_block(md, tb, index, copy, 0)",
+    ),
+    Mutant(
+        "newest copy overwritten first",
+        "dm-remap-metadata.c",
+        "\t\ttb->generation = cpu_to_le64(gen);\n\t\tcopy = (tb->copy + 1) % md->nr_copies;\n",
+        "\t\tcopy = (tb->copy + (le64_to_cpu(tb->generation) == gen)) % md->nr_copies;\n\t\ttb->generation = cpu_to_le64(gen);\n",
+    ),
+    Mutant(
+        "length before its blocks",
+        "dm-remap-metadata.c",
+        "\tr = remap_flush_spare(md);\n\tif (r)\n\t\treturn r;\n\tmd->live = good;\n",
+        "\tmd->live = good;\n",
+    ),
+    Mutant(
+        "old slot marked bad before the new one is durable",
+        "dm-remap-target.c",
+        "\tremap_stage_move(r, part, slot, old, REMAP_AT_SLOT, cause, err);\n\treturn BLK_STS_OK;",
+        "\tif (old != REMAP_NO_SLOT) {\n\t\tremap_md_stage_bad(r->md, old, EIO);\n\t\tremap_md_commit(r->md);\n\t}\n"
+        "\tremap_stage_move(r, part, slot, old, REMAP_AT_SLOT, cause, err);\n\treturn BLK_STS_OK;",
+    ),
+]
+
+MUTANTS_OF_READING = [
+    Mutant(
+        "checksum of table blocks unchecked",
+        "dm-remap-metadata.c",
+        "\t\tle32_to_cpu(tb->crc) ==\n\t\t\tremap_struct_crc(md->seed, tb, sizeof(*tb),\n"
+        "\t\t\t\t\t offsetof(struct remap_table_block, crc)) &&\n",
+        "",
+    ),
+    Mutant(
+        "generation of table blocks not compared",
+        "dm-remap-metadata.c",
+        "\t\tif (le64_to_cpu(tb->generation) > le64_to_cpu(best->generation))\n\t\t\tbest = tb;\n",
+        "",
+    ),
+]
