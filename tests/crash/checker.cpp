@@ -83,6 +83,10 @@ const char* place_name(Place place) {
     return "?";
 }
 
+bool is_metadata(Place place) {
+    return place == Place::label || place == Place::superblock || place == Place::table;
+}
+
 Place place_of(const remap::Superblock& sb, const Image& image, std::uint64_t sector) {
     if (sector < image.main_size)
         return sb.block_hidden(sector / sb.block_sectors()) ? Place::label : Place::main_data;

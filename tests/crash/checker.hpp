@@ -73,6 +73,7 @@ class View {
 /// Which of the set's structures a sector of the image belongs to.
 enum class Place { main_data, label, superblock, table, slot };
 const char* place_name(Place place);
+bool is_metadata(Place place);
 Place place_of(const remap::Superblock& superblock, const Image& image, std::uint64_t sector);
 
 }  // namespace crash

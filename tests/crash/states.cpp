@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t most_violations = 20;
 /// Of more cached writes than this a sample is left out, or done alone.
 constexpr std::size_t few_cached = 24;
+constexpr std::uint8_t garbage = 0x5a;
 
 template <typename T>
 std::string joined(const std::vector<T>& numbers) {
@@ -32,9 +33,7 @@ std::string State::str() const {
     if (!cached.empty())
         text += " cached=" + joined(cached);
     if (torn != no_entry) {
-        text += " torn=" + std::to_string(torn) + ":";
-        for (const bool there : torn_sectors)
-            text += there ? '1' : '0';
+        text += " torn=" + std::to_string(torn) + ":" + torn_sectors;
     }
     return text;
 }
@@ -55,9 +54,7 @@ State State::parse(const std::string& text) {
             for (std::size_t entry = 0; value >> entry; value >> separator)
                 state.cached.push_back(entry);
         } else if (name == "torn") {
-            value >> state.torn >> separator;
-            while (value >> separator)
-                state.torn_sectors.push_back(separator == '1');
+            value >> state.torn >> separator >> state.torn_sectors;
         } else {
             throw std::runtime_error("not a state: " + text);
         }
@@ -105,18 +102,22 @@ void Replay::next_time(std::size_t begin) {
     }
 }
 
-void Replay::apply(std::size_t entry, const std::vector<bool>* sectors) {
+void Replay::apply(std::size_t entry, const std::string* sectors) {
     const LogEntry& from = log_[entry];
 
     for (std::size_t i = 0; i < from.sectors(); i++) {
-        if (sectors && (i >= sectors->size() || !(*sectors)[i]))
+        const char how = !sectors ? '1' : i < sectors->size() ? (*sectors)[i] : '0';
+        if (how == '0')
             continue;
         const auto to = image_.bytes.begin() +
                         static_cast<std::ptrdiff_t>((from.sector + i) * remap::sector_size);
         if (undo_)
             undo_->push_back({from.sector + i, {to, to + remap::sector_size}});
-        std::copy_n(from.data.begin() + static_cast<std::ptrdiff_t>(i * remap::sector_size),
-                    remap::sector_size, to);
+        if (how == 'x')
+            std::fill_n(to, remap::sector_size, garbage);
+        else
+            std::copy_n(from.data.begin() + static_cast<std::ptrdiff_t>(i * remap::sector_size),
+                        remap::sector_size, to);
     }
 }
 
@@ -317,24 +318,30 @@ std::vector<std::size_t> Campaign::some_of(const std::vector<std::size_t>& all) 
     return some;
 }
 
-/// The write torn at each of its sectors, either part there, and a few in any other way.
+/// The write torn at each of its sectors, either part there, and a few in any other way. Metadata
+/// has checksums, so there the sector at which it is torn may hold anything.
 void Campaign::torn_states(std::size_t entry, const std::vector<std::size_t>& cached,
                            unsigned int random) {
-    const std::size_t sectors = replay_.log()[entry].sectors();
-    State state{replay_.point(), cached, entry, std::vector<bool>(sectors)};
+    const LogEntry& write = replay_.log()[entry];
+    const std::size_t sectors = write.sectors();
+    const Place place = place_of(layout_, replay_.image(), write.sector);
+    State state{replay_.point(), cached, entry, {}};
 
-    if (sectors < 2)
-        return;
-    for (std::size_t border = 1; border < sectors; border++) {
-        for (std::size_t i = 0; i < sectors; i++)
-            state.torn_sectors[i] = i < border;
+    for (std::size_t border = 0; border < sectors; border++) {
+        const std::string begin(border, '1');
+        state.torn_sectors = begin + 'x' + std::string(sectors - border - 1, '0');
+        if (is_metadata(place))
+            one(state, "torn");
+        if (border == 0)
+            continue;
+        state.torn_sectors = begin + std::string(sectors - border, '0');
         one(state, "torn");
-        state.torn_sectors.flip();
+        state.torn_sectors = std::string(border, '0') + std::string(sectors - border, '1');
         one(state, "torn");
     }
-    for (unsigned int n = 0; n < random; n++) {
-        for (std::size_t i = 0; i < sectors; i++)
-            state.torn_sectors[i] = (random_() & 1) != 0;
+    for (unsigned int n = 0; n < random && sectors > 1; n++) {
+        for (char& sector : state.torn_sectors)
+            sector = (random_() & 1) != 0 ? '1' : '0';
         one(state, "torn");
     }
 }
@@ -384,7 +391,7 @@ void Campaign::random_states(unsigned int count) {
             continue;
         std::erase(state.cached, state.torn);
         for (std::uint64_t i = replay_.log()[state.torn].sectors(); i > 0; i--)
-            state.torn_sectors.push_back((random_() & 1) != 0);
+            state.torn_sectors += (random_() & 1) != 0 ? '1' : '0';
         one(state, "random-torn");
     }
 }

@@ -20,10 +20,11 @@ namespace crash {
 
 /// One state. `str()` and `parse()` are inverse, so that a state can be named and made again.
 struct State {
-    std::size_t point = 0;             ///< entries of the log before it are durable, but see Replay
-    std::vector<std::size_t> cached;   ///< of the writes in the cache those that got there
-    std::size_t torn = no_entry;       ///< a write of which a part got there
-    std::vector<bool> torn_sectors{};  ///< which
+    std::size_t point = 0;            ///< entries of the log before it are durable, but see Replay
+    std::vector<std::size_t> cached;  ///< of the writes in the cache those that got there
+    std::size_t torn = no_entry;      ///< a write of which a part got there
+    /// For each of its sectors: 1 new, 0 old, x neither, as a sector that was just being written.
+    std::string torn_sectors{};
 
     static constexpr std::size_t no_entry = SIZE_MAX;
 
@@ -70,7 +71,7 @@ class Replay {
   private:
     bool is_write(std::size_t entry) const;
     bool is_plain(std::size_t entry) const;
-    void apply(std::size_t entry, const std::vector<bool>* sectors);
+    void apply(std::size_t entry, const std::string* sectors);
     void next_time(std::size_t flush);
 
     struct Saved {
