@@ -84,6 +84,11 @@ def test_the_set_is_whole_after_a_power_cut_at_any_of_a_million_times(machines, 
     assert states >= 500000
 
 
+def test_the_bugs_below_have_their_place_in_the_source():
+    for mutant in MUTANTS_OF_WRITING + MUTANTS_OF_READING:
+        assert mutant.wrong in mutant.source()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS_OF_WRITING, ids=lambda mutant: mutant.name)
 def test_what_a_target_with_a_bug_writes_is_found(machines, mutant):

@@ -382,14 +382,17 @@ class Mutant:
     right: str
     wrong: str
 
+    def source(self) -> str:
+        """The source file with the bug in it."""
+        text = (paths.SOURCE / "kmod" / self.file).read_text()
+        if text.count(self.right) != 1:
+            raise AssertionError(f"mutant {self.name}: its place is not in {self.file}, or more than once")
+        return text.replace(self.right, self.wrong)
+
     def build(self, folder, release) -> bytes:
         """The module, built in `folder`."""
         shutil.copytree(paths.SOURCE / "kmod", folder)
-        source = folder / self.file
-        text = source.read_text()
-        if text.count(self.right) != 1:
-            raise AssertionError(f"mutant {self.name}: its place is not in {self.file}, or more than once")
-        source.write_text(text.replace(self.right, self.wrong))
+        (folder / self.file).write_text(self.source())
         make = ["make", "-C", f"/lib/modules/{release}/build", f"M={folder}", "modules"]
         done = subprocess.run(make, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -401,7 +404,7 @@ MUTANTS_OF_WRITING = [
     Mutant(
         "no flush before the commit",
         "dm-remap-metadata.c",
-        "\tr = remap_flush_spare(md);\n\tif (r)\n\t\treturn r;\n\n\tgen = ",
+        "\tr = remap_flush_spare(md, losses);\n\tif (r)\n\t\treturn r;\n\n\tgen = ",
         "\tgen = ",
     ),
     Mutant(
@@ -419,7 +422,7 @@ MUTANTS_OF_WRITING = [
     Mutant(
         "length before its blocks",
         "dm-remap-metadata.c",
-        "\tr = remap_flush_spare(md);\n\tif (r)\n\t\treturn r;\n\tmd->live = good;\n",
+        "\tr = remap_flush_spare(md, losses);\n\tif (r)\n\t\treturn r;\n\tmd->live = good;\n",
         "\tmd->live = good;\n",
     ),
     Mutant(
@@ -442,7 +445,7 @@ MUTANTS_OF_READING = [
     Mutant(
         "generation of table blocks not compared",
         "dm-remap-metadata.c",
-        "\t\tif (le64_to_cpu(tb->generation) > le64_to_cpu(best->generation))\n\t\t\tbest = tb;\n",
+        " || le64_to_cpu(tb->generation) > le64_to_cpu(best->generation)",
         "",
     ),
 ]
