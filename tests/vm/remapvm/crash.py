@@ -410,8 +410,8 @@ MUTANTS_OF_WRITING = [
     Mutant(
         "table copies without FUA",
         "dm-remap-metadata.c",
-        "remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA)",
-        "remap_write_table_block(md, tb, index, copy, 0)",
+        "\t\telse if (remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA))\n",
+        "\t\telse if (remap_write_table_block(md, tb, index, copy, 0))\n",
     ),
     Mutant(
         "newest copy overwritten first",
@@ -422,8 +422,8 @@ MUTANTS_OF_WRITING = [
     Mutant(
         "length before its blocks",
         "dm-remap-metadata.c",
-        "\tr = remap_flush_spare(md, losses);\n\tif (r)\n\t\treturn r;\n\tmd->live = good;\n",
-        "\tmd->live = good;\n",
+        "\t\t\tif (remap_write_table_block(md, tb, index, copy, flush ? 0 : REQ_FUA))\n\t\t\t\tbreak;\n",
+        "\t\t\tif (remap_write_table_block(md, tb, index, copy, 0))\n\t\t\t\tbreak;\n",
     ),
     Mutant(
         "old slot marked bad before the new one is durable",
