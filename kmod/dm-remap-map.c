@@ -9,6 +9,8 @@
  * so that the common lookup touches one word.
  */
 #include <linux/bitmap.h>
+#include <linux/blk_types.h>
+#include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -49,38 +51,45 @@ struct remap_chunk {
 
 int remap_map_init(struct remap_map *map, u64 nr_blocks, unsigned int block_shift)
 {
-	u64 bits;
+	u64 bits, chunks = DIV_ROUND_UP_ULL(nr_blocks, REMAP_CHUNK_BLOCKS);
 
 	memset(map, 0, sizeof(*map));
-	if ((nr_blocks >> REMAP_CHUNK_SHIFT) > ULONG_MAX)
+	if (chunks > ULONG_MAX)
 		return -EFBIG;
 
-	xa_init(&map->chunks);
 	map->nr_blocks = nr_blocks;
+	map->nr_chunks = chunks;
 	map->granule_shift = ilog2(REMAP_GRANULE_BYTES) - block_shift;
 	while ((bits = (nr_blocks >> map->granule_shift) + 1) > REMAP_FILTER_MAX_BITS)
 		map->granule_shift++;
+	map->filter_shift = map->granule_shift + block_shift - SECTOR_SHIFT;
 
 	map->filter = kvcalloc(BITS_TO_LONGS(bits), sizeof(long), GFP_KERNEL);
+	map->chunks = kvcalloc(map->nr_chunks, sizeof(*map->chunks), GFP_KERNEL | __GFP_NOWARN);
 	map->scratch = kvmalloc_array(REMAP_CHUNK_BLOCKS, sizeof(*map->scratch), GFP_KERNEL);
-	if (!map->filter || !map->scratch) {
+	if (!map->filter || !map->chunks || !map->scratch) {
 		remap_map_exit(map);
 		return -ENOMEM;
 	}
 	return 0;
 }
 
+/* The writer's own view: nobody else stores. */
+static struct remap_chunk *remap_chunk_of(const struct remap_map *map, unsigned long index)
+{
+	return rcu_dereference_protected(map->chunks[index], true);
+}
+
 void remap_map_clear(struct remap_map *map)
 {
-	struct remap_chunk *chunk;
 	unsigned long index;
 
 	remap_map_abandon(map);
-	xa_for_each(&map->chunks, index, chunk) {
-		kvfree(chunk);
+	for (index = 0; map->chunks && index < map->nr_chunks; index++) {
+		kvfree(remap_chunk_of(map, index));
+		RCU_INIT_POINTER(map->chunks[index], NULL);
 		cond_resched();
 	}
-	xa_destroy(&map->chunks);
 	if (map->filter)
 		bitmap_zero(map->filter, (map->nr_blocks >> map->granule_shift) + 1);
 	map->used = false;
@@ -90,19 +99,11 @@ void remap_map_exit(struct remap_map *map)
 {
 	remap_map_clear(map);
 	kvfree(map->filter);
+	kvfree(map->chunks);
 	kvfree(map->scratch);
 	map->filter = NULL;
+	map->chunks = NULL;
 	map->scratch = NULL;
-}
-
-bool __remap_map_filter(struct remap_map *map, u64 block, u32 nr)
-{
-	unsigned long first = block >> map->granule_shift;
-	unsigned long last = (block + nr - 1) >> map->granule_shift;
-
-	if (likely(first == last))
-		return !test_bit(first, map->filter);
-	return find_next_bit(map->filter, last + 1, first) > last;
 }
 
 /* Index of the first run of @chunk that ends at or after @offset. */
@@ -150,59 +151,73 @@ static bool remap_run_continues(const struct remap_run *run, const struct remap_
 	return run->slot + run->count == next->slot;
 }
 
+static const struct remap_chunk *remap_chunk_rcu(const struct remap_map *map, u64 block)
+{
+	return rcu_dereference(map->chunks[block >> REMAP_CHUNK_SHIFT]);
+}
+
 /* A run that reaches the end of its chunk may go on in the next one. */
-static void remap_run_extend(struct remap_map *map, u64 block, u32 nr, struct remap_run *run)
+static void remap_run_extend(const struct remap_map *map, u64 block, u32 nr,
+			     struct remap_run *run)
 {
 	struct remap_run next;
 
-	while (run->count < nr && !((block + run->count) & REMAP_CHUNK_MASK)) {
-		remap_chunk_lookup(xa_load(&map->chunks,
-					   (block + run->count) >> REMAP_CHUNK_SHIFT),
-				   0, &next);
+	while (run->count < nr && !((block + run->count) & REMAP_CHUNK_MASK) &&
+	       block + run->count < map->nr_blocks) {
+		remap_chunk_lookup(remap_chunk_rcu(map, block + run->count), 0, &next);
 		if (!remap_run_continues(run, &next))
 			break;
 		run->count += next.count;
 	}
 }
 
-void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
-			struct remap_run *run)
+void remap_map_lookup_rcu(const struct remap_map *map, u64 block, u32 nr,
+			  struct remap_run *run)
 {
-	rcu_read_lock();
-	remap_chunk_lookup(xa_load(&map->chunks, block >> REMAP_CHUNK_SHIFT),
-			   block & REMAP_CHUNK_MASK, run);
-	remap_run_extend(map, block, nr, run);
-	rcu_read_unlock();
-
+	remap_chunk_lookup(remap_chunk_rcu(map, block), block & REMAP_CHUNK_MASK, run);
+	if (unlikely(run->count < nr))
+		remap_run_extend(map, block, nr, run);
 	run->count = min(run->count, nr);
 }
 
-bool remap_map_next(struct remap_map *map, u64 block, u64 *at, struct remap_run *run)
+void remap_map_lookup(const struct remap_map *map, u64 block, u32 nr, struct remap_run *run)
 {
-	unsigned long index = block >> REMAP_CHUNK_SHIFT;
-	u32 offset = block & REMAP_CHUNK_MASK, i;
-	struct remap_chunk *chunk;
-
-	if (block >= map->nr_blocks)
-		return false;
-
 	rcu_read_lock();
-	chunk = xa_find(&map->chunks, &index, ULONG_MAX, XA_PRESENT);
-	if (chunk && index == block >> REMAP_CHUNK_SHIFT &&
-	    remap_chunk_find(chunk, offset) == chunk->nr)
-		chunk = xa_find_after(&map->chunks, &index, ULONG_MAX, XA_PRESENT);
-	if (chunk) {
-		if (index != block >> REMAP_CHUNK_SHIFT)
-			offset = 0;
-		/* There is one: empty chunks are not published. */
-		i = remap_chunk_find(chunk, offset);
-		offset = max_t(u32, offset, chunk->runs[i].start);
-		*at = ((u64)index << REMAP_CHUNK_SHIFT) + offset;
-		remap_chunk_lookup(chunk, offset, run);
-		remap_run_extend(map, *at, U32_MAX, run);
-	}
+	remap_map_lookup_rcu(map, block, nr, run);
 	rcu_read_unlock();
-	return chunk;
+}
+
+/* The first run in the chunk of @block, from @block on. */
+static bool remap_chunk_next(const struct remap_map *map, u64 block, u64 *at,
+			     struct remap_run *run)
+{
+	const struct remap_chunk *chunk = remap_chunk_rcu(map, block);
+	u32 offset = block & REMAP_CHUNK_MASK, i;
+
+	if (!chunk)
+		return false;
+	i = remap_chunk_find(chunk, offset);
+	if (i == chunk->nr)
+		return false;
+	offset = max_t(u32, offset, chunk->runs[i].start);
+	*at = (block & ~(u64)REMAP_CHUNK_MASK) + offset;
+	remap_chunk_lookup(chunk, offset, run);
+	remap_run_extend(map, *at, U32_MAX, run);
+	return true;
+}
+
+bool remap_map_next(const struct remap_map *map, u64 block, u64 *at, struct remap_run *run)
+{
+	bool found = false;
+
+	while (block < map->nr_blocks && !found) {
+		rcu_read_lock();
+		found = remap_chunk_next(map, block, at, run);
+		rcu_read_unlock();
+		block = (block | REMAP_CHUNK_MASK) + 1;
+		cond_resched();
+	}
+	return found;
 }
 
 /* ---- Changes ---- */
@@ -361,8 +376,7 @@ int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
 		cond_resched();
 		index = changes->block >> REMAP_CHUNK_SHIFT;
 		here = remap_filter_add(map, changes, nr);
-		/* The writer's own view: nobody else stores. */
-		old = xa_load(&map->chunks, index);
+		old = remap_chunk_of(map, index);
 		chunk = remap_chunk_build(map, old, changes, here, gfp, false);
 		if (!chunk)
 			goto no_memory;
@@ -373,9 +387,6 @@ int remap_map_prepare(struct remap_map *map, const struct remap_change *changes,
 				goto no_memory;
 			remap_chain_push(&map->doubtful, chunk);
 		}
-		/* Storing where there is an entry takes no memory and cannot fail. */
-		if (!old && xa_reserve(&map->chunks, index, gfp))
-			goto no_memory;
 	}
 	return 0;
 
@@ -386,10 +397,6 @@ no_memory:
 
 void remap_map_abandon(struct remap_map *map)
 {
-	struct remap_chunk *chunk;
-
-	for (chunk = map->prepared; chunk; chunk = chunk->next)
-		xa_release(&map->chunks, chunk->index);
 	remap_chain_free(&map->prepared);
 	remap_chain_free(&map->doubtful);
 }
@@ -397,16 +404,14 @@ void remap_map_abandon(struct remap_map *map)
 /* Put @chunk in the place of the one with its index. */
 static void remap_chunk_publish(struct remap_map *map, struct remap_chunk *chunk)
 {
-	struct remap_chunk *old;
+	unsigned long index = chunk->index;
+	struct remap_chunk *old = remap_chunk_of(map, index);
 
-	if (chunk->nr) {
-		old = xa_store(&map->chunks, chunk->index, chunk, GFP_NOWAIT);
-	} else {
-		old = xa_erase(&map->chunks, chunk->index);
+	if (!chunk->nr) {
 		kvfree(chunk);
+		chunk = NULL;
 	}
-	if (WARN_ON_ONCE(xa_is_err(old)))
-		return;
+	rcu_assign_pointer(map->chunks[index], chunk);
 	if (old)
 		kvfree_rcu(old, rcu);
 }
@@ -448,10 +453,7 @@ int remap_map_fill(struct remap_map *map, const struct remap_change *changes, si
 		chunk = remap_chunk_build(map, NULL, changes, here, GFP_KERNEL, false);
 		if (!chunk)
 			goto no_memory;
-		if (xa_is_err(xa_store(&map->chunks, chunk->index, chunk, GFP_KERNEL))) {
-			kvfree(chunk);
-			goto no_memory;
-		}
+		RCU_INIT_POINTER(map->chunks[chunk->index], chunk);
 		map->used = true;
 	}
 	return 0;

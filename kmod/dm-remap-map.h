@@ -10,8 +10,9 @@
 #ifndef DM_REMAP_MAP_H
 #define DM_REMAP_MAP_H
 
+#include <linux/bitops.h>
+#include <linux/rcupdate.h>
 #include <linux/types.h>
-#include <linux/xarray.h>
 
 /* A block that has no slot (a hidden block whose entry is gone). */
 #define REMAP_NO_SLOT	((u32)~0U)
@@ -41,11 +42,14 @@ struct remap_change {
 struct remap_chunk;
 
 struct remap_map {
-	struct xarray chunks;		/* of struct remap_chunk */
-	unsigned long *filter;		/* bit: some block of a granule is mapped */
-	u64 nr_blocks;			/* of the main */
-	unsigned int granule_shift;	/* blocks of a filter bit */
+	/* What every lookup reads: */
 	bool used;			/* anything was ever published */
+	u8 granule_shift;		/* log2 of blocks of a filter bit */
+	u8 filter_shift;		/* the same of sectors */
+	unsigned long *filter;		/* bit: some block of a granule is mapped */
+	struct remap_chunk __rcu **chunks;
+	u64 nr_blocks;			/* of the main */
+	unsigned long nr_chunks;
 	/* Writer's own: */
 	struct remap_packed *scratch;	/* room for the runs of one chunk */
 	struct remap_chunk *prepared;	/* chain of chunks to publish */
@@ -86,29 +90,26 @@ void remap_map_abandon(struct remap_map *map);
  * The first run that is not at the main and ends after @block, from @block on
  * if it begins earlier: its first block in @at.  False: there is none.
  */
-bool remap_map_next(struct remap_map *map, u64 block, u64 *at, struct remap_run *run);
+bool remap_map_next(const struct remap_map *map, u64 block, u64 *at, struct remap_run *run);
 
-/* The run that begins at @block, cut to @nr blocks. */
-void __remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
-			struct remap_run *run);
-bool __remap_map_filter(struct remap_map *map, u64 block, u32 nr);
-
-/* True: none of the @nr blocks from @block is mapped.  Never wrong that way. */
-static inline bool remap_map_miss(struct remap_map *map, u64 block, u32 nr)
+/* True: none of the sectors is in a mapped block.  Never wrong that way. */
+static inline bool remap_map_miss(const struct remap_map *map, u64 sector, u32 bytes)
 {
-	return likely(!READ_ONCE(map->used)) || __remap_map_filter(map, block, nr);
+	unsigned long first, last;
+
+	if (likely(!READ_ONCE(map->used)))
+		return true;
+	first = sector >> map->filter_shift;
+	last = (sector + (bytes >> 9) - 1) >> map->filter_shift;
+	return first == last && !test_bit(first, map->filter);
 }
 
-static inline void remap_map_lookup(struct remap_map *map, u64 block, u32 nr,
-				    struct remap_run *run)
-{
-	if (remap_map_miss(map, block, nr)) {
-		run->where = REMAP_AT_MAIN;
-		run->slot = REMAP_NO_SLOT;
-		run->count = nr;
-		return;
-	}
-	__remap_map_lookup(map, block, nr, run);
-}
+/*
+ * The run that begins at @block, cut to @nr blocks.  The second one is for
+ * callers who are in an RCU read-side section already.
+ */
+void remap_map_lookup(const struct remap_map *map, u64 block, u32 nr, struct remap_run *run);
+void remap_map_lookup_rcu(const struct remap_map *map, u64 block, u32 nr,
+			  struct remap_run *run);
 
 #endif /* DM_REMAP_MAP_H */

@@ -156,13 +156,16 @@ struct remap_condition {
 };
 
 struct remap {
+	/* What every read looks at: */
+	struct block_device *main_bdev;
+	unsigned long flags;		/* enum remap_flag */
+	struct remap_map map;
+
 	struct dm_target *ti;
 	struct dm_dev *main;
 	struct dm_dev *spare;
 	struct remap_md *md;
-	struct remap_map map;
 	unsigned int sectors_shift;	/* log2 of sectors of a block */
-	unsigned long flags;		/* enum remap_flag */
 
 	unsigned int max_burst;		/* blocks, 0: no limit */
 	unsigned int low_space;		/* percent of the slots */
@@ -229,9 +232,12 @@ enum remap_sent {
 /* Per bio.  What it was when it was sent: below us anything may be changed. */
 struct remap_io {
 	struct bvec_iter iter;
-	enum remap_sent sent;
+	u8 sent;			/* enum remap_sent */
+	u8 phase;			/* of remap_inflight, or REMAP_NOT_COUNTED */
 	bool fua;
-	unsigned int phase;		/* of remap_inflight, or REMAP_NOT_COUNTED */
+	/* A read of a slot: */
+	struct remap *r;
+	bio_end_io_t *end_io;		/* device-mapper's */
 	/* The worker's: */
 	blk_status_t status;
 	bool staged;			/* depends on a commit */
@@ -1461,38 +1467,59 @@ static int remap_ignore(struct bio *bio, struct remap_io *io)
 	return DM_MAPIO_SUBMITTED;
 }
 
-/* Where the main's blocks are smaller, discards may be cut at its bounds. */
+/*
+ * Where the main's blocks are smaller, discards may be cut at its bounds.  All
+ * else comes in whole blocks, or is none of the block layer's making.
+ */
 static bool remap_whole_blocks(struct remap *r, struct bio *bio, sector_t sector)
 {
 	return !((sector | bio_sectors(bio)) & ((1U << r->sectors_shift) - 1));
 }
 
-/* Reads wait for nothing: only those of slots are counted. */
-static int remap_map_read(struct remap *r, struct bio *bio, struct remap_io *io,
-			  sector_t sector)
+/* Counted out here, so that reads of the main have nothing to look up when they end. */
+static void remap_end_slot_read(struct bio *bio)
+{
+	struct remap_io *io = remap_io(bio);
+
+	remap_count_out(io->r, io);
+	bio->bi_end_io = io->end_io;
+	bio->bi_end_io(bio);
+}
+
+/*
+ * A read that may meet mapped blocks.  Reads wait for nothing: only those of
+ * slots are counted.
+ */
+static noinline int remap_map_read(struct remap *r, struct bio *bio)
 {
 	u32 count = bio_sectors(bio) >> r->sectors_shift;
-	u64 block = sector >> r->sectors_shift;
+	sector_t sector = bio->bi_iter.bi_sector;
+	struct remap_io *io = remap_io(bio);
 	struct remap_run run;
 	unsigned int phase;
 
-	if (likely(remap_map_miss(&r->map, block, count)))
-		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
+	if (unlikely(!remap_whole_blocks(r, bio, sector)))
+		return DM_MAPIO_KILL;
 
+	io->phase = REMAP_NOT_COUNTED;
 	rcu_read_lock();
 	phase = remap_enter(r);
-	remap_map_lookup(&r->map, block, count, &run);
+	remap_map_lookup_rcu(&r->map, sector >> r->sectors_shift, count, &run);
 	if (run.where == REMAP_AT_SLOT)
 		remap_count_in(r, io, phase);
 	rcu_read_unlock();
 
 	if (run.count < count)
 		dm_accept_partial_bio(bio, run.count << r->sectors_shift);
-	if (run.where == REMAP_AT_MAIN)
-		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
-	if (run.where == REMAP_AT_SLOT)
+	if (run.where == REMAP_AT_SLOT) {
+		io->r = r;
+		io->end_io = bio->bi_end_io;
+		bio->bi_end_io = remap_end_slot_read;
 		return remap_send(r, bio, io, REMAP_SENT_SPARE,
 				  remap_md_slot_sector(r->md, run.slot));
+	}
+	if (run.where == REMAP_AT_MAIN)
+		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
 	return DM_MAPIO_KILL;
 }
 
@@ -1505,7 +1532,10 @@ static void remap_lookup_to_change(struct remap *r, struct remap_io *io, u64 blo
 	rcu_read_lock();
 	phase = remap_enter(r);
 	*hold = remap_claimed(r, block, count);
-	remap_map_lookup(&r->map, block, count, run);
+	if (remap_map_miss(&r->map, block << r->sectors_shift, count << r->sectors_shift << 9))
+		*run = (struct remap_run) { .where = REMAP_AT_MAIN, .count = count };
+	else
+		remap_map_lookup_rcu(&r->map, block, count, run);
 	if (!*hold && (run->where == REMAP_AT_MAIN || run->where == REMAP_AT_SLOT))
 		remap_count_in(r, io, phase);
 	rcu_read_unlock();
@@ -1521,15 +1551,29 @@ static bool remap_refuses(struct remap *r, const struct remap_io *io)
 		(io->fua && test_and_clear_bit(REMAP_F_FLUSH_FAILED, &r->flags));
 }
 
-static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *io,
-			    sector_t sector)
+/* The flush of one member: both may hold acknowledged data in their caches. */
+static int remap_map_flush(struct remap *r, struct bio *bio, struct remap_io *io)
+{
+	bool main = !dm_bio_get_target_bio_nr(bio);
+
+	io->sent = main ? REMAP_FLUSHES_MAIN : REMAP_FLUSHES_SPARE;
+	bio_set_dev(bio, main ? r->main->bdev : r->spare->bdev);
+	return DM_MAPIO_REMAPPED;
+}
+
+static noinline int remap_map_change(struct remap *r, struct bio *bio)
 {
 	u32 count = bio_sectors(bio) >> r->sectors_shift;
+	sector_t sector = bio->bi_iter.bi_sector;
 	u64 block = sector >> r->sectors_shift;
 	bool discard = bio_op(bio) == REQ_OP_DISCARD;
+	struct remap_io *io = remap_io(bio);
 	struct remap_run run;
 	bool hold;
 
+	io->phase = REMAP_NOT_COUNTED;
+	if (bio->bi_opf & REQ_PREFLUSH)
+		return remap_map_flush(r, bio, io);
 	io->fua = bio->bi_opf & REQ_FUA;
 	if (unlikely(r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_FLUSH_FAILED))) &&
 	    remap_refuses(r, io)) {
@@ -1537,8 +1581,8 @@ static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *i
 		return DM_MAPIO_KILL;
 	}
 	/* A discard is a hint, and slots are not given back for it. */
-	if (discard && !remap_whole_blocks(r, bio, sector))
-		return remap_ignore(bio, io);
+	if (unlikely(!remap_whole_blocks(r, bio, sector)))
+		return discard ? remap_ignore(bio, io) : DM_MAPIO_KILL;
 	if (unlikely(!test_bit(REMAP_F_ACTIVE, &r->flags)))
 		return remap_hold(r, bio, io, sector);
 
@@ -1567,24 +1611,26 @@ static int remap_map_change(struct remap *r, struct bio *bio, struct remap_io *i
 	return remap_hold(r, bio, io, sector);
 }
 
+/*
+ * Reads that meet no mapped block are sent on here; the rest is elsewhere, so
+ * that they need no stack frame for it.  The target begins at sector 0
+ * (remap_open_set()), so sectors remain what they are.
+ */
 static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 {
-	struct remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	struct remap *r = ti->private;
-	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
+	struct remap_io *io;
 
+	if (unlikely(op_is_write(bio_op(bio))))
+		return remap_map_change(r, bio);
+	if (unlikely(!remap_map_miss(&r->map, bio->bi_iter.bi_sector, bio->bi_iter.bi_size)))
+		return remap_map_read(r, bio);
+
+	io = remap_io(bio);
+	io->sent = REMAP_SENT_MAIN;
 	io->phase = REMAP_NOT_COUNTED;
-	if (unlikely(bio->bi_opf & REQ_PREFLUSH)) {
-		/* Both members may hold acknowledged data in their caches. */
-		bool main = !dm_bio_get_target_bio_nr(bio);
-
-		io->sent = main ? REMAP_FLUSHES_MAIN : REMAP_FLUSHES_SPARE;
-		bio_set_dev(bio, main ? r->main->bdev : r->spare->bdev);
-		return DM_MAPIO_REMAPPED;
-	}
-	if (op_is_write(bio_op(bio)))
-		return remap_map_change(r, bio, io, sector);
-	return remap_map_read(r, bio, io, sector);
+	bio_set_dev(bio, r->main_bdev);
+	return DM_MAPIO_REMAPPED;
 }
 
 /* Is there a point in handing a failed write of the main to the worker? */
@@ -1645,10 +1691,9 @@ static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_statu
 	return DM_ENDIO_DONE;
 }
 
-static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+static noinline int remap_end_other(struct remap *r, struct bio *bio, blk_status_t *error)
 {
-	struct remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	struct remap *r = ti->private;
+	struct remap_io *io = remap_io(bio);
 
 	remap_count_out(r, io);
 	if (unlikely(io->sent == REMAP_FLUSHES_MAIN || io->sent == REMAP_FLUSHES_SPARE))
@@ -1678,6 +1723,17 @@ static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 	}
 	atomic64_inc(&r->nr_failed);
 	return DM_ENDIO_DONE;
+}
+
+static int remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct remap *r = ti->private;
+
+	/* There is nothing to be done for a read that went well. */
+	if (likely(!*error) && !op_is_write(bio_op(bio)) &&
+	    likely(!test_bit(REMAP_F_MAIN_LOST, &r->flags)))
+		return DM_ENDIO_DONE;
+	return remap_end_other(r, bio, error);
 }
 
 /* ---- Sets that are in use ---- */
@@ -1783,6 +1839,7 @@ static int remap_get_devices(struct remap *r, struct dm_arg_set *as, char **erro
 		*error = "Cannot open main device";
 		return ret;
 	}
+	r->main_bdev = r->main->bdev;
 	ret = dm_get_device(ti, dm_shift_arg(as), dm_table_get_mode(ti->table), &r->spare);
 	if (ret) {
 		*error = "Cannot open spare device";
