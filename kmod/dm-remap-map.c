@@ -60,7 +60,7 @@ int remap_map_init(struct remap_map *map, u64 nr_blocks, unsigned int block_shif
 	map->nr_blocks = nr_blocks;
 	map->nr_chunks = chunks;
 	map->granule_shift = ilog2(REMAP_GRANULE_BYTES) - block_shift;
-	while ((bits = (nr_blocks >> map->granule_shift) + 1) > REMAP_FILTER_MAX_BITS)
+	while ((bits = ((nr_blocks - 1) >> map->granule_shift) + 1) > REMAP_FILTER_MAX_BITS)
 		map->granule_shift++;
 	map->filter_shift = map->granule_shift + block_shift - SECTOR_SHIFT;
 
@@ -91,7 +91,7 @@ void remap_map_clear(struct remap_map *map)
 		cond_resched();
 	}
 	if (map->filter)
-		bitmap_zero(map->filter, (map->nr_blocks >> map->granule_shift) + 1);
+		bitmap_zero(map->filter, ((map->nr_blocks - 1) >> map->granule_shift) + 1);
 	map->used = false;
 }
 
