@@ -386,16 +386,17 @@ def test_a_write_that_is_on_its_way_to_the_main_is_not_missed_by_the_copy(boot, 
 
 
 def test_a_read_that_is_on_its_way_to_a_freed_slot_sees_no_other_blocks_data(boot, bare):
-    main, spare = bare(spare_size="1M")
+    main, spare = bare(spare_size="1M", bad_write=[200])
     vm = boot(main, spare)
     vm.run("dmsetup create low --table '0 2048 linear {spare} 0'")
     vm.run(f"dmsetup create r0 --table '0 {BLOCKS} remap {{main}} /dev/mapper/low 0'")
     slots = free_slots(vm)
-    assert vm.blkio("write", "/dev/mapper/r0", f"8192+{slots},200+1", seed=1).ok
+    assert vm.blkio("write", "/dev/mapper/r0", f"8192+{slots}", seed=1, bs=65536).ok
     message(vm, "remap", 8192, slots)
     # reads take 3 seconds, writes do not: forget has its copy while the reader still waits for its own
     slow_down(vm, "low", "0 2048 delay {spare} 0 3000 {spare} 0 0")
-    forgetting = vm.start("dmsetup message r0 0 forget 8300 && dmsetup message r0 0 remap 200")
+    # a failed write takes the slot: unlike another message it waits for nothing
+    forgetting = vm.start("dmsetup message r0 0 forget 8300 && blkio write --seed 2 --at 200 /dev/mapper/r0")
     vm.run("sleep 2")
     reader = vm.start_blkio("verify", "/dev/mapper/r0", [8300], seed=1)
     assert reader.wait(30).exit == 0, reader.result()
