@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guest's end of the test harness: runs commands for the host over a virtio-serial port.
+ * The guest's end of the test harness: runs commands for the host over a virtio-serial port
+ * or a serial line.
  *
  * Many commands may run at a time; each is named by an id that the host chooses. A frame is,
  * little-endian, u32 payload length, u32 id, u8 type, payload:
@@ -14,7 +15,8 @@
  * A command has ended when its first process has: what that left running in the background does not
  * hold it up.
  *
- * usage: vm-agent [PORT-NAME]     serve, default port remapvm.agent
+ * usage: vm-agent [PORT]          serve on that virtio-serial port (default: remapvm.agent), or on
+ *                                 the serial line with this path
  *        vm-agent --find SERIAL   print the device with that serial number, /dev/vda say; exit 1
  * when there is none
  */
@@ -32,6 +34,7 @@
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define MAX_COMMANDS 64
@@ -449,14 +452,28 @@ static int open_port(const char* name) {
     return -1;
 }
 
+/* Opens a serial line; it passes every byte on as it is. */
+static int open_line(const char* path) {
+    struct termios mode;
+    int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (fd < 0 || tcgetattr(fd, &mode))
+        fatal(path);
+    cfmakeraw(&mode);
+    if (tcsetattr(fd, TCSANOW, &mode))
+        fatal(path);
+    return fd;
+}
+
 int main(int argc, char** argv) {
+    const char* place = argc > 1 ? argv[1] : "remapvm.agent";
     struct utsname system;
     sigset_t set;
     int signals;
 
     if (argc == 3 && !strcmp(argv[1], "--find"))
         return find_disk(argv[2]);
-    port = open_port(argc > 1 ? argv[1] : "remapvm.agent");
+    port = place[0] == '/' ? open_line(place) : open_port(place);
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);

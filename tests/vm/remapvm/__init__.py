@@ -5,6 +5,8 @@ from .blkio import BlkioReport
 from .channel import Process, Result
 from .disk import SECTOR, Disk, Faults, parse_size
 from .errors import CommandFailed, CommandTimeout, GuestDied, KernelWarning, SetupError, VmError
+from .machine import Machine
+from .uml import UmlMachine
 from .vm import VM
 
 __all__ = [
@@ -17,9 +19,11 @@ __all__ = [
     "Faults",
     "GuestDied",
     "KernelWarning",
+    "Machine",
     "Process",
     "Result",
     "SetupError",
+    "UmlMachine",
     "VmError",
     "parse_size",
 ]

@@ -10,6 +10,7 @@ _TROUBLE = re.compile(
     r"\[\s*\d+\.\d+\](?:\s*\[[^\]]*\])? (?:"
     r"WARNING: |BUG: |BUG |Oops|kernel BUG at |general protection fault|divide error|Kernel panic|Call Trace:|"
     r"INFO: task .* blocked for more than|rcu: INFO: |watchdog: BUG|UBSAN: |kmemleak: \d+ new|"
+    r"ODEBUG: |DEBUG_LOCKS_WARN_ON|INFO: trying to register non-static key|"
     r"(?:list_add|list_del) corruption|refcount_t: |Padding overwritten)"
     r"|BUG: KASAN|possible (?:circular|recursive) locking|inconsistent lock state|suspicious RCU usage"
 )
@@ -56,15 +57,19 @@ class Console:
                 self._ignoring = True
             elif IGNORE_TO in line:
                 self._ignoring = False
-            elif not self._ignoring and is_trouble(line) and not self._is_expected(line):
+            elif not self._ignoring and not self._is_expected(line) and is_trouble(line):
                 found.append(line.strip())
         return found
 
     def _is_expected(self, line: str) -> bool:
+        if any(pattern.search(line) for pattern in self._expected):
+            self._in_expected = True
+            return True
         if "Call Trace:" in line and self._in_expected:
             return True  # a part of the report that was
-        self._in_expected = any(pattern.search(line) for pattern in self._expected)
-        return self._in_expected
+        if is_trouble(line):
+            self._in_expected = False
+        return False
 
 
 def is_trouble(line: str) -> bool:

@@ -83,12 +83,29 @@ def guest_module(kernel, name: str) -> Path:
     return cached.cached_file("guest", cached.digest(kernel.release, source) + f"-{name}.ko", compile_to)
 
 
+def guest_module(kernel, name: str) -> Path:
+    """A kernel module of tests/vm/guest/, built for this kernel."""
+    source = paths.GUEST / f"{name}.c"
+
+    def make(path):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(source, folder)
+            Path(folder, "Kbuild").write_text(f"obj-m := {name}.o\n")
+            command = ["make", "-s", "-C", kernel.headers(), f"M={folder}", "modules"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SetupError(f"{source} does not compile for {kernel.release}:\n{done.stderr}")
+            shutil.copy(Path(folder, f"{name}.ko"), path)
+
+    return cached.cached_file("guest", cached.digest(kernel.release, source) + f"-{name}.ko", make)
+
+
 def module_file(kernel) -> Path:
     """dm-remap.ko built for this kernel; an error says how to get it."""
     path = paths.build() / "kmod" / kernel.release / "dm-remap.ko"
     if not path.exists():
         raise SetupError(
-            f"{path} is missing: build target kmod with -DKDIR=/lib/modules/{kernel.release}/build, "
+            f"{path} is missing: build target kmod with -DKDIR={kernel.headers()}, "
             "or run scripts/test --prepare (a test that does not need it says boot(..., remap=False))"
         )
     return path
@@ -232,6 +249,10 @@ class _ModuleIndex:
                 ]
         self.builtin = {_module_name(line) for line in (folder / "modules.builtin").read_text().splitlines()}
 
+    def known(self, wanted):
+        """Those of the wanted modules that this kernel has: a debug kernel is a small one."""
+        return [name for name in wanted if name.replace("-", "_") in self.path]
+
     def closure(self, wanted):
         """Paths of the wanted modules and of all they need."""
         todo, done = [name.replace("-", "_") for name in wanted], set()
@@ -265,7 +286,7 @@ def _modules_layer(kernel, remap: bool) -> Path:
         index = _ModuleIndex(kernel.modules)
         with tempfile.TemporaryDirectory() as top:
             root = Path(top, "lib", "modules", kernel.release)
-            for name in index.closure(MODULES):
+            for name in index.closure(MODULES if not kernel.debug else index.known(MODULES)):
                 target = root / re.sub(r"\.(xz|zst|gz)$", "", name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(_plain_module(kernel.modules / name))

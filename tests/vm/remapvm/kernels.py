@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernels that scripts/lib/packages.sh unpacked into the cache folder."""
+"""Kernels in the cache folder: Debian's, that scripts/lib/packages.sh unpacked, and those of scripts/lib/debug_kernels.sh."""
 
 import lzma
 import re
@@ -11,16 +11,23 @@ from . import cached, paths
 from .errors import SetupError
 
 SERIES = ("6.1", "6.12")
+# Kernels that watch themselves, user-mode Linux and one for QEMU, and what has scripts/test build them.
+DEBUG = {"uml": "--uml", "x86-debug": "--vm --long"}
 
 
 class Kernel:
-    """One unpacked kernel: its release name, image and modules."""
+    """One kernel: its release name, image and modules. `debug` is its name in DEBUG, or None."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, debug=None):
         self.release = folder.name
+        self.debug = debug
         self.folder = folder
         self.modules = folder / "lib" / "modules" / self.release
         self.vmlinuz = folder / "vmlinuz"
+
+    def headers(self) -> Path:
+        """The folder to build modules for this kernel in."""
+        return self.folder / "build" if self.debug else Path("/lib/modules", self.release, "build")
 
     def image(self) -> Path:
         """What QEMU boots fastest: the uncompressed ELF image, through its PVH entry point.
@@ -28,6 +35,8 @@ class Kernel:
         Unpacking the kernel inside the guest costs up to 2.5 s without KVM. Falls back to vmlinuz when the
         compression is unknown.
         """
+        if self.debug:
+            return self.folder / "linux"
         key = cached.digest(self.release, str(self.vmlinuz.stat().st_mtime_ns), str(self.vmlinuz.stat().st_size))
         target = paths.cache() / "vmlinux" / key
         if not target.exists():
@@ -60,7 +69,9 @@ def _version(release: str):
 
 
 def find(wanted: str) -> Kernel:
-    """The newest unpacked kernel of a series ("6.1"), or exactly that release."""
+    """The newest unpacked kernel of a series ("6.1"), exactly that release, or a debug kernel by its name."""
+    if wanted in DEBUG:
+        return _find_debug(wanted)
     folder = paths.cache() / "kernels"
     found = [
         entry
@@ -73,3 +84,17 @@ def find(wanted: str) -> Kernel:
     if not candidates:
         raise SetupError(f"no kernel {wanted} below {folder}: run scripts/test --prepare")
     return Kernel(max(candidates, key=lambda entry: _version(entry.name)))
+
+
+def _find_debug(name: str) -> Kernel:
+    """The debug kernel that the module was built for last: its release name tells what it was made of."""
+    folder = paths.cache() / "debug-kernels"
+    found = [entry for entry in folder.glob(f"*-{name}-*") if (entry / "complete").exists()]
+    if not found:
+        raise SetupError(f"no kernel {name} below {folder}: run scripts/test --prepare --{DEBUG[name]}")
+
+    def built(entry):
+        module = paths.build() / "kmod" / entry.name / "dm-remap.ko"
+        return module.stat().st_mtime if module.exists() else 0
+
+    return Kernel(max(found, key=built), name)

@@ -10,7 +10,9 @@ import pytest
 
 from . import kernels, paths
 from .disk import Disk, Faults
-from .errors import KernelWarning
+from .errors import VmError
+from .machine import Machine
+from .uml import UmlMachine
 from .vm import VM
 
 __all__ = [
@@ -23,13 +25,14 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_generate_tests",
     "pytest_runtest_makereport",
+    "pytest_terminal_summary",
 ]
 
 
 def pytest_addoption(parser):
     """Command-line options of the harness."""
     group = parser.getgroup("dm-remap")
-    group.addoption("--kernel", help="6.1, 6.12, a release, or all (default: 6.1, or what a test's marker says)")
+    group.addoption("--kernel", help="6.1, 6.12, a release, all (of these), or a debug kernel: uml, x86-debug (default: 6.1, or what a test's marker says)")
     group.addoption("--long", action="store_true", help="also run tests marked long")
     group.addoption("--keep-disks", action="store_true", help="keep the disk images of failed tests beside their logs")
 
@@ -41,13 +44,46 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the long tests unless asked for."""
-    if config.getoption("--long"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
+    """Leaves out the long tests unless asked for, and what the wanted kernel cannot run."""
+    reasons = {item: _why_left_out(config, item) for item in items}
+    left_out = [item for item in items if reasons[item]]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if not reasons[item]]
+    config.stash[LEFT_OUT] = [f"{item.nodeid}: {reasons[item]}" for item in left_out if reasons[item] != LONG and not item.get_closest_marker("only_on")]
+
+
+LEFT_OUT = pytest.StashKey()
+LONG = "takes long"
+
+
+def _why_left_out(config, item) -> str:
+    """Why a test is not to run; empty when it is."""
+    if item.get_closest_marker("long") and not config.getoption("--long"):
+        return LONG
+    only = item.get_closest_marker("only_on")
+    if only and config.getoption("--kernel") not in only.args:
+        return f"it is for {', '.join(only.args)}"
+    if config.getoption("--kernel") not in kernels.DEBUG:
+        return ""
+    if "kernel" not in item.fixturenames:
+        return "it is the same on every kernel"
+    if config.getoption("--kernel") != "uml":
+        return ""
+    interface = getattr(item, "callspec", None) and item.callspec.params.get("interface", "virtio")
+    if interface and interface != "virtio":
+        return f"user-mode Linux has no {interface} disks"
+    marker = item.get_closest_marker("needs_qemu")
+    return f"it needs {marker.args[0]}" if marker else ""
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """What did not run on this kernel, and why."""
+    left_out = config.stash.get(LEFT_OUT, [])
+    if left_out:
+        terminalreporter.section(f"{len(left_out)} tests do not run on {config.getoption('--kernel')}")
+        for line in left_out:
+            terminalreporter.line(line)
 
 
 def pytest_generate_tests(metafunc):
@@ -85,12 +121,13 @@ class Machines:
         )
         return Disk(path or self.folder / "disks" / f"{name}.img", name, size, faults=faults, **options)
 
-    def boot(self, *disks, **options) -> VM:
+    def boot(self, *disks, **options) -> Machine:
         """Start a machine with these disks."""
         options.setdefault("kernel", self.kernel)
         options.setdefault("name", f"vm{len(self.started) + 1}")
         # known before it is up, so that a failing boot is reported as well
-        vm = VM.__new__(VM)
+        kind = UmlMachine if options["kernel"] == "uml" else VM
+        vm = kind.__new__(kind)
         self.started.append(vm)
         vm.__init__(disks, self.folder, **options)
         return vm
@@ -100,9 +137,10 @@ class Machines:
         texts = []
         for vm in self.started:
             try:
+                vm.check_leaks()
                 vm.check_console()
-            except KernelWarning as warning:
-                texts.append(str(warning))
+            except VmError as error:
+                texts.append(str(error))
         return "\n".join(texts)
 
     def sections(self):
