@@ -48,6 +48,7 @@ def test_only_what_can_be_kept_is_offered(boot, bare, interface, kernel):
     assert vm.blkio("verify", DEVICE, "5000+64", seed=0).ok
 
 
+@pytest.mark.needs_qemu("physical block sizes")
 @pytest.mark.parametrize("main_physical, spare_physical", [(512, 4096), (4096, 512)])
 def test_limits_are_stacked_from_both_and_the_mains_block_size_is_kept(boot, disk, main_physical, spare_physical):
     main = disk("main", "32M", interface="scsi", physical=main_physical)
@@ -62,6 +63,7 @@ def test_limits_are_stacked_from_both_and_the_mains_block_size_is_kept(boot, dis
         assert int(dm_limit(vm, name)) == min(both), name
 
 
+@pytest.mark.needs_qemu("zoned disks")
 def test_a_zoned_main_is_refused(boot, disk):
     main, spare = disk("main", "1G"), disk("spare", "4M")
     format_set(main, spare, "--bare")
@@ -124,6 +126,7 @@ def test_a_flush_goes_to_both_members(boot, bare):
     assert [kind for kind, _ in on_main.requests] == ["flush"] == [kind for kind, _ in on_spare.requests]
 
 
+@pytest.mark.needs_qemu("an nvme disk")
 def test_feature_fua_switches_itself_on_after_a_failed_flush(boot, bare):
     main, spare = bare(bad_write=BAD, interface="nvme")
     vm = boot(main, spare)

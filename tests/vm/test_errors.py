@@ -74,6 +74,7 @@ def test_each_status_is_remapped_or_passed_on_as_documented(boot, bare, kernel):
 SCSI = {5: None, 61: None, 12: None, 28: "ENOSPC", 52: "EBADE"}
 
 
+@pytest.mark.needs_qemu("a scsi disk")
 @pytest.mark.kernels("6.1", "6.12")
 def test_a_scsi_disk_that_is_full_or_reserved_is_not_one_with_bad_sectors(boot, bare):
     main, spare = bare(interface="scsi")
@@ -93,6 +94,7 @@ def test_a_scsi_disk_that_is_full_or_reserved_is_not_one_with_bad_sectors(boot, 
 # A main that is gone
 
 
+@pytest.mark.needs_qemu("disks that come and go")
 @pytest.mark.kernels("6.1", "6.12")
 @pytest.mark.parametrize("how", ["scsi disk deleted", "virtio disk unplugged"])
 def test_a_main_whose_cable_is_pulled_costs_no_slot(boot, adopted, how):
@@ -170,6 +172,7 @@ def test_an_open_breaker_asks_again_after_a_while(boot, adopted):
 # A main that is write-protected
 
 
+@pytest.mark.needs_qemu("scsi_debug")
 @pytest.mark.kernels("6.1", "6.12")
 def test_a_write_protected_disk_is_used_while_it_reads(boot, disk):
     spare = disk("spare", "8M")

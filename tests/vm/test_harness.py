@@ -69,6 +69,7 @@ def test_faults_change_on_a_running_disk(boot, disk):
     assert len(vm.blkio("verify", main, "0-63").errors) == 64
 
 
+@pytest.mark.needs_qemu("disks that come and go")
 @pytest.mark.parametrize("interface", ["virtio", "scsi"])
 def test_disks_come_and_go_while_the_guest_runs(boot, disk, interface):
     main, late = disk("main", "16M"), disk("late", "8M", interface=interface, bad_write=[3])
@@ -85,6 +86,7 @@ def test_disks_come_and_go_while_the_guest_runs(boot, disk, interface):
     assert vm.blkio("verify", again, "0-2").ok
 
 
+@pytest.mark.needs_qemu("a scsi disk")
 def test_a_disk_has_the_block_size_asked_for(boot, disk):
     main = disk("main", "16M", block=4096)
     other = disk("other", "16M", interface="scsi", physical=4096)

@@ -60,7 +60,14 @@ def test_neighbours_of_a_bad_sector_stay_where_they_are(boot, bare):
     assert sorted(vm.blkio("verify", main, seed=5).differs) == BAD
 
 
-@pytest.mark.parametrize("where", ["a partition", "a disk of 4 KiB sectors", "a spare of 4 KiB physical sectors"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "a partition",
+        "a disk of 4 KiB sectors",
+        pytest.param("a spare of 4 KiB physical sectors", marks=pytest.mark.needs_qemu("physical block sizes")),
+    ],
+)
 def test_the_kind_of_disk_does_not_matter(boot, disk, where):
     block = 4096 if where == "a disk of 4 KiB sectors" else SECTOR
     bad = [4096 + 8 * number for number in (1, 2, 90, 400)]
