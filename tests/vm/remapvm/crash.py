@@ -429,7 +429,8 @@ MUTANTS_OF_WRITING = [
         "old slot marked bad before the new one is durable",
         "dm-remap-target.c",
         "\tremap_stage_move(r, part, slot, old, REMAP_AT_SLOT, cause, err);\n\treturn BLK_STS_OK;",
-        "\tif (old != REMAP_NO_SLOT) {\n\t\tremap_md_stage_bad(r->md, old, EIO);\n\t\tremap_md_commit(r->md);\n\t}\n"
+        "\tif (old != REMAP_NO_SLOT) {\n\t\tremap_md_stage_bad(r->md, old, EIO);\n"
+        "\t\tremap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));\n\t}\n"
         "\tremap_stage_move(r, part, slot, old, REMAP_AT_SLOT, cause, err);\n\treturn BLK_STS_OK;",
     ),
 ]
