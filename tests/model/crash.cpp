@@ -385,17 +385,13 @@ void check_state(Scene& scene, const Oracle& oracle, unsigned int failed_copies,
     }
 }
 
-namespace {
-
 void print_log(const Scene& scene, const Log& log, std::size_t end) {
     if (!scene.verbose)
         return;
-    std::cout << "---- log, up to the power cut\n";
+    std::cout << "---- log\n";
     for (std::size_t i = 0; i < end; i++)
         std::cout << i + 1 << " " << describe(scene.layout, log, log.events[i]) << "\n";
 }
-
-}  // namespace
 
 std::uint64_t check_crash_states(Scene& scene, const Log& log, const Oracle& oracle,
                                  unsigned int failed_copies, const CrashPlan& plan) {

@@ -84,6 +84,9 @@ class Replay {
     std::unordered_set<std::uint64_t> tried_;
 };
 
+/// The first events of a log, for people, if the scene is verbose.
+void print_log(const Scene& scene, const Log& log, std::size_t end);
+
 /// Checks about `plan.states` states of `log`, whose first event found `oracle`. The images are as
 /// they were then, and are so again afterwards. Throws Violation. Returns how many were checked.
 std::uint64_t check_crash_states(Scene& scene, const Log& log, const Oracle& oracle,

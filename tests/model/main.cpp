@@ -29,6 +29,7 @@ const std::vector<std::string> must_happen{
     "flushes failed",
     "in doubt",
     "main lost",
+    "old copies refused",
     "one volatile write alone",
     "one volatile write missing",
     "reads checked",
@@ -86,9 +87,23 @@ int run(const Options& options) {
     return options.one_seed || covered(options, counters) ? 0 : 1;
 }
 
+int run_outcomes(const Options& options) {
+    Counters counters;
+
+    try {
+        const std::uint64_t lives = model::run_outcomes(counters, options.scenario.verbose);
+        std::cout << counters["states"] << " states of " << lives << " lives, no violation\n";
+    } catch (const model::Violation& v) {
+        std::cout << "invariant " << v.invariant() << " violated: " << v.what() << "\n"
+                  << std::flush;
+        std::_Exit(1);
+    }
+    return counters["states"] > 0 ? 0 : 1;
+}
+
 [[noreturn]] void usage() {
     std::cerr << "usage: crash-model [--states N] [--seed S] [--one] [--verbose]"
-                 " [--no-cache-loss]\n";
+                 " [--no-cache-loss]\n       crash-model --outcomes [--verbose]\n";
     std::exit(2);
 }
 
@@ -96,6 +111,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
     Options options;
+    bool outcomes = false;
 
     for (int i = 1; i < argc; i++) {
         const std::string word = argv[i];
@@ -112,10 +128,12 @@ int main(int argc, char** argv) {
             options.one_seed = true;
         else if (word == "--verbose")
             options.scenario.verbose = true;
+        else if (word == "--outcomes")
+            outcomes = true;
         else if (word == "--no-cache-loss")
             options.scenario.lossy_flushes = false;
         else
             usage();
     }
-    return run(options);
+    return outcomes ? run_outcomes(options) : run(options);
 }

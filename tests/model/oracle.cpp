@@ -126,10 +126,17 @@ void Oracle::flush_done(std::uint32_t id, bool ok) {
 void Oracle::cache_lost(bool fua) {
     for (auto& all : versions_) {
         for (Version& v : all) {
-            v.shaken = v.shaken || (v.state == Version::acknowledged && !v.durable);
+            v.shaken = v.shaken || (v.state != Version::failed && !v.durable);
             v.undefined = v.undefined || (v.state == Version::pending && v.fua && !fua);
         }
     }
+}
+
+bool Oracle::shaken() const {
+    return std::any_of(versions_.begin(), versions_.end(), [](const auto& all) {
+        return std::any_of(all.begin(), all.end(),
+                           [](const Version& v) { return v.shaken && !v.durable && !v.undefined; });
+    });
 }
 
 std::vector<Version> Oracle::allowed(const std::vector<Version>& all, bool cut,

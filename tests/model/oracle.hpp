@@ -62,6 +62,9 @@ class Oracle {
     /// lost as well: its own flush finds nothing to complain about any more, on any disk.
     void cache_lost(bool fua);
 
+    /// Has a drive lost acknowledged writes, and nobody was told yet?
+    bool shaken() const;
+
     /// Now; a read that began at this time may see anything that is current from then on.
     std::uint64_t now() const { return clock_; }
 

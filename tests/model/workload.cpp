@@ -78,10 +78,40 @@ class Life {
         world_.meanwhile = [this] { io(); };
     }
 
+    /// What was on the members at some end, for check_old_copies().
+    void keep_copies() {
+        if (!scene_.layout.options.adopted || !random_.percent(30))
+            return;
+        old_[main_disk] = std::make_unique<Image>(*scene_.images[main_disk]);
+        old_[spare_disk] = std::make_unique<Image>(*scene_.images[spare_disk]);
+    }
+
+    /// A member from before the last activation is refused beside the other one: invariant 8.
+    void check_old_copies() {
+        for (const DiskId id : {main_disk, spare_disk}) {
+            if (!old_[id])
+                continue;
+            std::array<Image*, 2> images = scene_.images;
+            images[id] = old_[id].get();
+            World world(scene_.layout, scene_.traits, images, random_, scene_.counters);
+            if (world.open().empty())
+                throw Violation("8", std::string("an old copy of the ") +
+                                         (id == main_disk ? "main" : "spare") + " is accepted");
+            scene_.counters["old copies refused"]++;
+        }
+    }
+
     void close() {
         world_.meanwhile = nullptr;
         note();
+        // Who closes a device for good flushes it, and is told then that a drive lost its cache:
+        // the next instance knows nothing of that.
+        if (world_.oracle->shaken()) {
+            world_.user_flush();
+            world_.drain();
+        }
         world_.close();
+        keep_copies();
     }
 
     /// Counts what the status line shows to have happened.
@@ -96,12 +126,12 @@ class Life {
         table_length_ = length;
         epoch_ = epoch;
         scene_.counters["blocks remapped"] += world_.status_number(status_remapped) != 0;
-        scene_.counters["in doubt"] += world_.status_number(status_doubt) != 0;
     }
 
     void operation() {
         const std::uint64_t dice = random_.below(100);
 
+        scene_.counters["in doubt"] += world_.status_number(status_doubt) != 0;
         if (dice < 76) {
             io();
             for (std::uint64_t n = random_.below(12); n > 0; n--)
@@ -223,7 +253,8 @@ class Life {
                 throw Violation("4", "block " + std::to_string(block) + " has " +
                                          std::to_string(slots.size()) + " slots");
         }
-        close();
+        world_.close();
+        check_old_copies();
     }
 
     Scene& scene_;
@@ -233,6 +264,7 @@ class Life {
     std::uint64_t table_length_ = 0;
     std::uint64_t epoch_ = 0;
     unsigned int activations_ = 0;
+    std::array<std::unique_ptr<Image>, 2> old_;
 };
 
 void random_spare_faults(const SetLayout& layout, Random& random, Faults& faults) {
@@ -320,7 +352,13 @@ std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, C
         world.log = &log;
         world.ordered = false;
         world.oracle = &oracle;
-        Life(scene, world, faults, random).run(static_cast<unsigned int>(random.between(8, 60)));
+        try {
+            Life(scene, world, faults, random)
+                .run(static_cast<unsigned int>(random.between(8, 60)));
+        } catch (const Violation&) {
+            print_log(scene, log, log.events.size());
+            throw;
+        }
     }
     main.undo_to(0);
     spare.undo_to(0);

@@ -17,6 +17,10 @@ struct ScenarioOptions {
 /// how many states were checked.
 std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, Counters& counters);
 
+/// Every metadata write of a short life gets every outcome, alone and in pairs. Throws Violation.
+/// Returns how many lives that were; the crash states are counted in `counters`.
+std::uint64_t run_outcomes(Counters& counters, bool verbose);
+
 /// A few writes and flushes, the first of which activates the set.
 void run_short_workload(Scene& scene, World& world, Oracle& oracle);
 

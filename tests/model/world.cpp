@@ -138,8 +138,11 @@ Outcome World::decide(DiskId id, const model_io& io) {
         return {MODEL_IOERR, {Extent::none, 0, 0}, false};
     }
     if (faults->script) {
-        if (const std::optional<Outcome> outcome = faults->script(id, io))
+        if (std::optional<Outcome> outcome = faults->script(id, io)) {
+            if (id == spare_disk && outcome->reached.partial() && !may_tear(io.sector))
+                outcome->reached.kind = Extent::none;
             return *outcome;
+        }
     }
     const auto touches = [&io](const std::set<std::uint64_t>& sectors) {
         const auto at = sectors.lower_bound(io.sector);
@@ -374,8 +377,8 @@ std::string World::resume() {
 
 void World::suspend(bool noflush) {
     model_suspend(target, noflush);
-    if (model_in_flight(target) != 0 || model_work_pending())
-        throw Violation("6", "work goes on in a suspended device");
+    if (model_in_flight(target) != 0 || !in_flight_.empty())
+        throw Violation("6", "I/O goes on in a suspended device");
 }
 
 void World::close() {

@@ -472,7 +472,15 @@ struct workqueue_struct {
 	struct work_struct *running;
 };
 
-static LIST_HEAD(queues);
+static struct list_head queues;
+
+/* The kernel's own, for schedule_work(). */
+static struct workqueue_struct system_queue = {
+	.list = LIST_HEAD_INIT(queues),
+	.items = LIST_HEAD_INIT(system_queue.items),
+};
+
+static struct list_head queues = LIST_HEAD_INIT(system_queue.list);
 
 struct workqueue_struct *alloc_ordered_workqueue(const char *name, unsigned int flags)
 {
@@ -494,6 +502,11 @@ bool queue_work(struct workqueue_struct *wq, struct work_struct *work)
 	work->pending = true;
 	list_add_tail(&work->entry, &wq->items);
 	return true;
+}
+
+bool schedule_work(struct work_struct *work)
+{
+	return queue_work(&system_queue, work);
 }
 
 static void run_first(struct workqueue_struct *wq)
@@ -577,5 +590,6 @@ void destroy_workqueue(struct workqueue_struct *wq)
 
 bool model_clean(void)
 {
-	return !allocated && list_empty(&queues) && !atomic_depth && !rcu_depth;
+	return !allocated && queues.next == queues.prev && list_empty(&system_queue.items) &&
+	        !atomic_depth && !rcu_depth;
 }

@@ -87,6 +87,17 @@ static inline void bio_list_merge(struct bio_list *list, struct bio_list *more)
 	list->tail = more->tail;
 }
 
+static inline void bio_list_merge_head(struct bio_list *list, struct bio_list *first)
+{
+	if (!first->head)
+		return;
+	if (list->head)
+		first->tail->bi_next = list->head;
+	else
+		list->tail = first->tail;
+	list->head = first->head;
+}
+
 static inline void bio_list_merge_init(struct bio_list *list, struct bio_list *more)
 {
 	bio_list_merge(list, more);

@@ -8,6 +8,9 @@
 #define MSEC_PER_SEC		1000L
 
 #define time_after(a, b)	((long)((b) - (a)) < 0)
+#define get_jiffies_64()	((u64)jiffies)
+#define time_after64(a, b)	((s64)((b) - (a)) < 0)
+#define time_before64(a, b)	time_after64(b, a)
 #define time_before(a, b)	time_after(b, a)
 #define time_after_eq(a, b)	((long)((a) - (b)) >= 0)
 #define time_before_eq(a, b)	time_after_eq(b, a)

@@ -29,6 +29,7 @@ struct workqueue_struct;
 
 struct workqueue_struct *alloc_ordered_workqueue(const char *name, unsigned int flags);
 void destroy_workqueue(struct workqueue_struct *wq);
+bool schedule_work(struct work_struct *work);
 bool queue_work(struct workqueue_struct *wq, struct work_struct *work);
 void flush_workqueue(struct workqueue_struct *wq);
 bool flush_work(struct work_struct *work);
