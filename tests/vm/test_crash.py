@@ -7,7 +7,7 @@ import pytest
 from remapvm import kernels
 from remapvm.crash import MUTANTS_OF_READING, MUTANTS_OF_WRITING, Loads, Recording
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.needs_qemu("hot-plug")]
 
 # Kinds of states that every recording must have: parts of what `crash-states --show-kinds` prints.
 KINDS = [
