@@ -240,6 +240,11 @@ void World::lose_cache(Disk& disk, DiskId id) {
     }
     disk.cache.clear();
     disk.medium.clear();
+    // Every flush that is under way hears of it.
+    for (InFlight& other : in_flight_) {
+        if (other.io->op == MODEL_FLUSH && other.io->disk == &disk.model)
+            other.outcome = {MODEL_IOERR, {Extent::none, 0, 0}, false};
+    }
     counters_["cache lost"]++;
     add_event(std::move(event));
     if (oracle != nullptr)

@@ -20,6 +20,9 @@ void synchronize_rcu(void);
 #define kvfree_rcu(p, member)		kvfree(p)
 #define rcu_dereference(p)		READ_ONCE(p)
 #define rcu_dereference_protected(p, c)	READ_ONCE(p)
+#define RCU_INIT_POINTER(p, v)	WRITE_ONCE(p, v)
+#define rcu_dereference_check(p, c)	READ_ONCE(p)
+#define rcu_access_pointer(p)	READ_ONCE(p)
 #define rcu_assign_pointer(p, v)	smp_store_release(&(p), v)
 
 #endif
