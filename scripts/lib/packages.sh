@@ -132,22 +132,22 @@ kernel_unpack() {
     say "fetching kernel $1 into the cache (not installed)"
     mkdir -p "$remap_cache/kernels"
     kernel_tmp=$(mktemp -d "$remap_cache/kernels/.unpack.XXXXXX")
+    # chained with &&: a set -e would have no effect in front of ||
     (
-        set -e
-        cd "$kernel_tmp"
-        apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download "$2"
-        dpkg -x "$2"_*.deb deb
-        mkdir -p root/lib/modules
-        mv "deb/boot/vmlinuz-$1" root/vmlinuz
-        mv "deb/boot/config-$1" root/config
-        for kernel_modules in deb/usr/lib/modules/"$1" deb/lib/modules/"$1"; do
-            [ ! -d "$kernel_modules" ] || mv "$kernel_modules" root/lib/modules/
-        done
-        rm -f "root/lib/modules/$1/build" "root/lib/modules/$1/source"
-        /sbin/depmod -b root "$1"
-        : >root/complete
-        rm -rf "$remap_cache/kernels/$1"
-        mv root "$remap_cache/kernels/$1"
+        cd "$kernel_tmp" &&
+            apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download "$2" &&
+            dpkg -x "$2"_*.deb deb &&
+            mkdir -p root/lib/modules &&
+            mv "deb/boot/vmlinuz-$1" root/vmlinuz &&
+            mv "deb/boot/config-$1" root/config &&
+            for kernel_modules in deb/usr/lib/modules/"$1" deb/lib/modules/"$1"; do
+                [ ! -d "$kernel_modules" ] || mv "$kernel_modules" root/lib/modules/ || exit
+            done &&
+            rm -f "root/lib/modules/$1/build" "root/lib/modules/$1/source" &&
+            /sbin/depmod -b root "$1" &&
+            : >root/complete &&
+            rm -rf "$remap_cache/kernels/$1" &&
+            mv root "$remap_cache/kernels/$1"
     ) || {
         rm -rf "$kernel_tmp"
         die "cannot fetch kernel $1 (package $2)"
@@ -165,16 +165,15 @@ checkpatch_ensure() {
     mkdir -p "$remap_cache"
     checkpatch_tmp=$(mktemp -d "$remap_cache/.checkpatch.XXXXXX")
     (
-        set -e
-        cd "$checkpatch_tmp"
-        apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download linux-source-6.1
-        dpkg-deb --fsys-tarfile linux-source-6.1_*.deb 2>/dev/null | tar -xO ./usr/src/linux-source-6.1.tar.xz | xz -dc |
-            tar -x --strip-components=1 --occurrence=1 linux-source-6.1/scripts/checkpatch.pl \
-                linux-source-6.1/scripts/spelling.txt linux-source-6.1/scripts/const_structs.checkpatch
-        rm -f linux-source-6.1_*.deb
-        test -s scripts/checkpatch.pl
-        rm -rf "$remap_cache/checkpatch"
-        mv "$checkpatch_tmp" "$remap_cache/checkpatch"
+        cd "$checkpatch_tmp" &&
+            apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download linux-source-6.1 &&
+            dpkg-deb --fsys-tarfile linux-source-6.1_*.deb 2>/dev/null | tar -xO ./usr/src/linux-source-6.1.tar.xz |
+            xz -dc | tar -x --strip-components=1 --occurrence=1 linux-source-6.1/scripts/checkpatch.pl \
+            linux-source-6.1/scripts/spelling.txt linux-source-6.1/scripts/const_structs.checkpatch &&
+            rm -f linux-source-6.1_*.deb &&
+            test -s scripts/checkpatch.pl &&
+            rm -rf "$remap_cache/checkpatch" &&
+            mv "$checkpatch_tmp" "$remap_cache/checkpatch"
     ) || {
         rm -rf "$checkpatch_tmp"
         die "cannot fetch checkpatch.pl"
