@@ -97,7 +97,8 @@ static inline bool remap_map_miss(const struct remap_map *map, u64 sector, u32 b
 {
 	unsigned long first, last;
 
-	if (likely(!READ_ONCE(map->used)))
+	/* Pairs with publishing: whoever sees the flag sees the filter. */
+	if (likely(!smp_load_acquire(&map->used)))
 		return true;
 	first = sector >> map->filter_shift;
 	last = (sector + (bytes >> 9) - 1) >> map->filter_shift;

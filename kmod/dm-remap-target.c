@@ -79,6 +79,9 @@
 /* After this time the worker finishes what it has begun of the queue. */
 #define REMAP_PASS_TIME		(5 * HZ)
 
+/* A pass is repeated so often because somebody else's flush has failed. */
+#define REMAP_MAX_REPEATS	3
+
 /* The map's memory for a batch is asked for so often. */
 #define REMAP_MEMORY_TRIES	20
 
@@ -195,6 +198,7 @@ struct remap {
 	int spare_losses;		/* before the first slot of the batch was written */
 	bool spare_unflushed;		/* a slot that has its entry was written for FUA */
 	int pass_losses;		/* of the spare, before that */
+	unsigned int repeats;		/* passes in a row that had to be repeated */
 	struct remap_bad *bad;		/* what the search in one bio has found */
 	void *buf[2];			/* the worker's, a block each */
 	unsigned long ask_again;	/* jiffies, see REMAP_F_MAIN_LOST */
@@ -234,7 +238,8 @@ struct remap_io {
 	struct bvec_iter iter;
 	u8 sent;			/* enum remap_sent */
 	u8 phase;			/* of remap_inflight, or REMAP_NOT_COUNTED */
-	bool fua;
+	bool fua;			/* was asked for */
+	bool fua_forced;		/* feature fua */
 	/* A read of a slot: */
 	struct remap *r;
 	bio_end_io_t *end_io;		/* device-mapper's */
@@ -339,6 +344,8 @@ static blk_status_t remap_write_main(struct remap *r, const struct remap_part *p
 	bool flush = remap_fua_is_flush(r->main->bdev);
 	blk_status_t status;
 
+	if (!r->main_unflushed)
+		r->main_losses = remap_md_losses(r->md, REMAP_ROLE_MAIN);
 	status = remap_write_part(r, part, r->main->bdev, part->block << r->sectors_shift,
 				  flush ? 0 : REQ_FUA);
 	if (status)
@@ -350,35 +357,40 @@ static blk_status_t remap_write_main(struct remap *r, const struct remap_part *p
 	return status;
 }
 
-/* True, or what was written to the main in this pass may be lost. */
-static bool remap_flush_main(struct remap *r)
+enum remap_flushed {
+	REMAP_FLUSHED,
+	REMAP_FLUSH_AGAIN,		/* somebody else's flush has failed meanwhile */
+	REMAP_FLUSH_FAILED,
+};
+
+/* Is what was written to the main in this pass on stable storage? */
+static enum remap_flushed remap_flush_main(struct remap *r)
 {
 	if (!r->main_unflushed)
-		return true;
+		return REMAP_FLUSHED;
 	r->main_unflushed = false;
 	if (blkdev_issue_flush(r->main->bdev)) {
 		remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
-		return false;
+		return REMAP_FLUSH_FAILED;
 	}
-	return remap_md_losses(r->md, REMAP_ROLE_MAIN) == r->main_losses;
+	if (remap_md_losses(r->md, REMAP_ROLE_MAIN) != r->main_losses)
+		return REMAP_FLUSH_AGAIN;
+	return REMAP_FLUSHED;
 }
 
 /*
- * A write with FUA failed, and the same write did not when it was repeated.
- * Where FUA is a flush behind the write, it may have been this flush, with
- * what others have in the cache: then the error is passed on as any disk would
- * do, and the next flush fails as well.
+ * A write of the main with FUA failed, and the same write did not when it was
+ * repeated.  Where FUA is a flush behind the write, it may have been this
+ * flush, with what others have in the cache: then the error is passed on, as
+ * by any disk.
  */
-static blk_status_t remap_repeated(struct remap *r, struct bio *bio, enum remap_role role)
+static blk_status_t remap_repeated(struct remap *r, struct bio *bio)
 {
-	bool main = role == REMAP_ROLE_MAIN;
 	struct remap_io *io = remap_io(bio);
 
-	if (!io->fua || io->sent != (main ? REMAP_SENT_MAIN : REMAP_SENT_SPARE) ||
-	    !remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
-		return BLK_STS_OK;
-	remap_md_tell_loss(r->md, role);
-	return BLK_STS_IOERR;
+	if (io->fua && io->sent == REMAP_SENT_MAIN && remap_fua_is_flush(r->main->bdev))
+		return BLK_STS_IOERR;
+	return BLK_STS_OK;
 }
 
 /*
@@ -393,6 +405,8 @@ static blk_status_t remap_write_slots(struct remap *r, const struct remap_part *
 				  remap_md_slot_sector(r->md, slot), 0);
 	if (status)
 		atomic64_inc(&r->nr_spare_errors);
+	else
+		clear_bit(REMAP_F_SPARE_LOST, &r->flags);
 	return status;
 }
 
@@ -413,8 +427,8 @@ static bool remap_main_reads(struct remap *r, void *buf, sector_t sector)
  */
 static bool remap_main_answers(struct remap *r, u64 block)
 {
-	unsigned long deadline = jiffies + REMAP_MAX_SEARCH;
 	sector_t places[REMAP_MAX_LABELS], mask;
+	unsigned long deadline;
 	void *buf = r->buf[0];
 	unsigned int i, nr;
 	bool alive;
@@ -423,12 +437,14 @@ static bool remap_main_answers(struct remap *r, u64 block)
 		return false;
 
 	alive = remap_main_reads(r, buf, block << r->sectors_shift);
+	/* A bad sector may take longer than that to fail. */
+	deadline = jiffies + REMAP_MAX_SEARCH;
 	nr = remap_md_label_sectors(r->md, places, ARRAY_SIZE(places));
-	for (i = 0; i < nr && !alive && time_before(jiffies, deadline); i++)
+	for (i = 0; i < nr && !alive && (!i || time_before(jiffies, deadline)); i++)
 		alive = remap_main_reads(r, buf, places[i]);
 
 	mask = ~(sector_t)((1U << r->sectors_shift) - 1);
-	for (i = 0; i < REMAP_SPREAD && !alive && time_before(jiffies, deadline); i++)
+	for (i = 0; i < REMAP_SPREAD && !alive && (!i || time_before(jiffies, deadline)); i++)
 		alive = remap_main_reads(r, buf, (r->ti->len / REMAP_SPREAD * i) & mask);
 
 	r->main_silent = !alive;
@@ -529,9 +545,8 @@ static u32 remap_write_some_slot(struct remap *r, const struct remap_part *part,
 			failed[nr++] = slot;
 		if (!remap_may_be_bad_sector(status) ||
 		    ++r->nr_bad_slots > REMAP_MAX_BAD_SLOTS) {
+			/* Not given back: the next block begins behind them. */
 			set_bit(REMAP_F_SPARE_LOST, &r->flags);
-			while (nr)
-				remap_md_unalloc(r->md, failed[--nr]);
 			return REMAP_NO_SLOT;
 		}
 		slot = REMAP_NO_SLOT;
@@ -697,7 +712,7 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 	}
 	status = remap_search_part(r, part, &nr);
 	if (!status && !nr)
-		return remap_repeated(r, part->bio, REMAP_ROLE_MAIN);
+		return remap_repeated(r, part->bio);
 	if (status)
 		return status;
 	/* Asked after the last of the failures: it speaks for all of them. */
@@ -725,7 +740,6 @@ static blk_status_t remap_rescue_part(struct remap *r, const struct remap_part *
 /* Write blocks that have slots; a slot that fails is replaced. */
 static blk_status_t remap_rewrite_slots(struct remap *r, const struct remap_part *part, u32 slot)
 {
-	bool bad = false;
 	blk_status_t status;
 	u32 i;
 
@@ -741,13 +755,12 @@ static blk_status_t remap_rewrite_slots(struct remap *r, const struct remap_part
 			set_bit(REMAP_F_SPARE_LOST, &r->flags);
 			return own;
 		}
-		bad = true;
 		own = remap_part_to_slots(r, &one, REMAP_NO_SLOT, slot + i, REMAP_CAUSE_SLOT,
 					  -blk_status_to_errno(own));
 		if (own)
 			return own;
 	}
-	return bad ? BLK_STS_OK : remap_repeated(r, part->bio, REMAP_ROLE_SPARE);
+	return BLK_STS_OK;
 }
 
 /* One queued write, run by run as the map stands now. */
@@ -868,7 +881,6 @@ static void remap_batch_durable(struct remap *r)
 	u32 other;
 
 	remap_map_publish(&r->map);
-	clear_bit(REMAP_F_SPARE_LOST, &r->flags);
 	atomic64_add(r->nr_moves, &r->nr_remapped);
 	pr_info_ratelimited(DM_FMT("%s: %u blocks of %s remapped, from block %llu"),
 			    dm_table_device_name(r->ti->table), r->nr_moves, r->main->name,
@@ -996,13 +1008,12 @@ static void remap_begin_pass(struct remap *r)
 	r->commit_failed = false;
 	r->main_silent = false;
 	r->main_unflushed = false;
-	r->main_losses = remap_md_losses(r->md, REMAP_ROLE_MAIN);
 	r->spare_unflushed = false;
 	r->pass_losses = remap_md_losses(r->md, REMAP_ROLE_SPARE);
 	r->nr_bad_slots = 0;
 }
 
-/* What there was no time for comes first in the next pass. */
+/* What there was no time for, or is to be written again, comes first in the next pass. */
 static void remap_requeue(struct remap *r, struct bio_list *bios)
 {
 	if (bio_list_empty(bios))
@@ -1014,24 +1025,27 @@ static void remap_requeue(struct remap *r, struct bio_list *bios)
 }
 
 /* The same as remap_flush_main() for slots. */
-static bool remap_flush_slots(struct remap *r)
+static enum remap_flushed remap_flush_slots(struct remap *r)
 {
 	if (!r->spare_unflushed)
-		return true;
-	if (!blkdev_issue_flush(r->spare->bdev))
-		return remap_md_losses(r->md, REMAP_ROLE_SPARE) == r->pass_losses;
-	remap_md_cache_lost(r->md, REMAP_ROLE_SPARE);
-	return false;
+		return REMAP_FLUSHED;
+	if (blkdev_issue_flush(r->spare->bdev)) {
+		remap_md_cache_lost(r->md, REMAP_ROLE_SPARE);
+		return REMAP_FLUSH_FAILED;
+	}
+	if (remap_md_losses(r->md, REMAP_ROLE_SPARE) != r->pass_losses)
+		return REMAP_FLUSH_AGAIN;
+	return REMAP_FLUSHED;
 }
 
 /* Write what is queued, commit, and only then complete. */
 static void remap_process(struct remap *r, struct bio_list *bios)
 {
 	unsigned long deadline = jiffies + REMAP_PASS_TIME;
-	struct bio_list done = BIO_EMPTY_LIST;
+	struct bio_list done = BIO_EMPTY_LIST, again = BIO_EMPTY_LIST;
 	struct remap_io *io;
 	struct bio *bio;
-	bool flushed;
+	enum remap_flushed flushed;
 
 	remap_begin_pass(r);
 	do {
@@ -1043,14 +1057,23 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 
 	flushed = remap_flush_main(r);
 	remap_commit_batch(r);
-	flushed &= remap_flush_slots(r);
+	flushed = max(flushed, remap_flush_slots(r));
+	r->repeats = flushed == REMAP_FLUSH_AGAIN ? r->repeats + 1 : 0;
+	if (r->repeats > REMAP_MAX_REPEATS)
+		flushed = REMAP_FLUSH_FAILED;
+
 	while ((bio = bio_list_pop(&done))) {
 		io = remap_io(bio);
 		/* Whichever of the commits it was in: rather an error too many. */
-		if (!io->status && (!flushed || (io->staged && r->commit_failed)))
+		if (!io->status && (flushed == REMAP_FLUSH_FAILED ||
+				    (io->staged && r->commit_failed)))
 			io->status = BLK_STS_IOERR;
-		remap_finish(r, bio, io->status);
+		if (!io->status && flushed == REMAP_FLUSH_AGAIN)
+			bio_list_add(&again, bio);
+		else
+			remap_finish(r, bio, io->status);
 	}
+	remap_requeue(r, &again);
 }
 
 /* ---- Worker: requests of messages ---- */
@@ -1068,7 +1091,8 @@ static unsigned int remap_enter(struct remap *r)
 
 static bool remap_claimed(struct remap *r, u64 block, u32 count)
 {
-	u32 claimed = READ_ONCE(r->claim_count);
+	/* Pairs with remap_release_range(): whoever sees no claim sees its result. */
+	u32 claimed = smp_load_acquire(&r->claim_count);
 	u64 first = READ_ONCE(r->claim_block);
 
 	return unlikely(claimed) && block < first + claimed && first < block + count;
@@ -1122,7 +1146,8 @@ static void remap_claim_range(struct remap *r, u64 block, u32 count)
 
 static void remap_release_range(struct remap *r)
 {
-	WRITE_ONCE(r->claim_count, 0);
+	/* Pairs with remap_claimed(). */
+	smp_store_release(&r->claim_count, 0);
 }
 
 /* A block that nobody can read any more gets a slot, but no content. */
@@ -1149,6 +1174,7 @@ static int remap_move_block(struct remap *r, u64 block)
 	if (now.where != REMAP_AT_MAIN)
 		return 0;
 
+	remap_begin_slots(r);
 	if (!remap_main_reads(r, part.data, sector)) {
 		if (!remap_main_answers(r, block))
 			return -EIO;
@@ -1156,7 +1182,6 @@ static int remap_move_block(struct remap *r, u64 block)
 		if (!remap_main_reads(r, part.data, sector))
 			return remap_declare_lost(r, &part);
 	}
-	remap_begin_slots(r);
 	if (!remap_block_to_slot(r, &part, REMAP_NO_SLOT, REMAP_NO_SLOT, REMAP_CAUSE_MESSAGE, 0))
 		return 0;
 	return test_bit(REMAP_F_FULL, &r->flags) ? -ENOSPC : -EIO;
@@ -1198,7 +1223,7 @@ static int remap_copy_home(struct remap *r, u64 block, u32 slot)
 		atomic64_inc(&r->nr_spare_errors);
 		return -EIO;
 	}
-	if (remap_write_main(r, &part) || !remap_flush_main(r) ||
+	if (remap_write_main(r, &part) || remap_flush_main(r) != REMAP_FLUSHED ||
 	    !remap_main_reads(r, r->buf[1], sector))
 		return -EIO;
 	if (memcmp(r->buf[0], r->buf[1], bytes)) {
@@ -1575,6 +1600,7 @@ static noinline int remap_map_change(struct remap *r, struct bio *bio)
 	if (bio->bi_opf & REQ_PREFLUSH)
 		return remap_map_flush(r, bio, io);
 	io->fua = bio->bi_opf & REQ_FUA;
+	io->fua_forced = false;
 	if (unlikely(r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_FLUSH_FAILED))) &&
 	    remap_refuses(r, io)) {
 		atomic64_inc(&r->nr_failed);
@@ -1597,7 +1623,7 @@ static noinline int remap_map_change(struct remap *r, struct bio *bio)
 	if (run.where == REMAP_AT_MAIN) {
 		if (unlikely(test_bit(REMAP_F_FUA, &r->flags)) && !discard) {
 			bio->bi_opf |= REQ_FUA;
-			io->fua = true;
+			io->fua_forced = true;
 		}
 		return remap_send(r, bio, io, REMAP_SENT_MAIN, sector);
 	}
@@ -1605,9 +1631,11 @@ static noinline int remap_map_change(struct remap *r, struct bio *bio)
 		remap_count_out(r, io);
 		return remap_ignore(bio, io);
 	}
-	if (run.where == REMAP_AT_SLOT)
+	/* The worker flushes by itself: so an error says which of the two failed. */
+	if (run.where == REMAP_AT_SLOT && !(io->fua && remap_fua_is_flush(r->spare->bdev)))
 		return remap_send(r, bio, io, REMAP_SENT_SPARE,
 				  remap_md_slot_sector(r->md, run.slot));
+	remap_count_out(r, io);
 	return remap_hold(r, bio, io, sector);
 }
 
@@ -1654,20 +1682,19 @@ static void remap_count_error(struct remap *r, struct bio *bio, enum remap_sent 
 		atomic64_inc(&r->nr_main_read_errors);
 }
 
-/* It answers after all. */
-static void remap_main_is_back(struct remap *r)
+/* The member is there after all. */
+static void remap_answered(struct remap *r, enum remap_flag lost)
 {
-	if (test_and_clear_bit(REMAP_F_MAIN_LOST, &r->flags))
+	if (unlikely(test_bit(lost, &r->flags)) && test_and_clear_bit(lost, &r->flags))
 		schedule_work(&r->report);
 }
 
 /* Where FUA is a flush behind the write, this may have been what failed. */
 static void remap_count_flush_loss(struct remap *r, const struct remap_io *io)
 {
-	bool main = io->sent == REMAP_SENT_MAIN;
-
-	if (io->fua && remap_fua_is_flush(main ? r->main->bdev : r->spare->bdev))
-		remap_md_count_loss(r->md, main ? REMAP_ROLE_MAIN : REMAP_ROLE_SPARE);
+	if ((io->fua || io->fua_forced) && io->sent == REMAP_SENT_MAIN &&
+	    remap_fua_is_flush(r->main->bdev))
+		remap_md_count_loss(r->md, REMAP_ROLE_MAIN);
 }
 
 static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_status_t *error)
@@ -1700,8 +1727,10 @@ static noinline int remap_end_other(struct remap *r, struct bio *bio, blk_status
 		return remap_end_flush(r, io, error);
 
 	if (likely(!*error)) {
-		if (unlikely(test_bit(REMAP_F_MAIN_LOST, &r->flags)) && io->sent == REMAP_SENT_MAIN)
-			remap_main_is_back(r);
+		if (io->sent == REMAP_SENT_MAIN)
+			remap_answered(r, REMAP_F_MAIN_LOST);
+		else if (io->sent == REMAP_SENT_SPARE)
+			remap_answered(r, REMAP_F_SPARE_LOST);
 		return DM_ENDIO_DONE;
 	}
 	/* The main's limits are no error. */
