@@ -769,6 +769,23 @@ static int remap_write_sbs(struct remap_md *md)
 }
 
 /*
+ * Record on the superblock which epoch the labels have.  What was only read
+ * may be in the main's cache, from a write that had failed: the spare must not
+ * ask for an epoch that the main can lose.  A lower one is more tolerant.
+ */
+static void remap_record_label_epoch(struct remap_md *md)
+{
+	__le32 epoch = cpu_to_le32(md->label_epoch);
+
+	if (remap_is_bare(md) || md->sb->label_epoch == epoch)
+		return;
+	if (blkdev_issue_flush(md->main))
+		remap_md_cache_lost(md, REMAP_ROLE_MAIN);
+	else
+		md->sb->label_epoch = epoch;
+}
+
+/*
  * Raise the epoch: spare, then the main's labels, then the spare again, which
  * notes that the labels have it.  Where a power cut left the spare one ahead,
  * nothing was written under that epoch and the labels are brought up to it.
@@ -785,8 +802,7 @@ static int remap_raise_epoch(struct remap_md *md)
 			return -EROFS;
 		}
 		sb->epoch = cpu_to_le32(epoch + 1);
-		if (!remap_is_bare(md))
-			sb->label_epoch = cpu_to_le32(md->label_epoch);
+		remap_record_label_epoch(md);
 		md->sb_pending = true;
 	}
 	/* Labels never get ahead of what most of the superblocks say. */

@@ -381,16 +381,18 @@ static enum remap_flushed remap_flush_main(struct remap *r)
 /*
  * A write of the main with FUA failed, and the same write did not when it was
  * repeated.  Where FUA is a flush behind the write, it may have been this
- * flush, with what others have in the cache: then the error is passed on, as
- * by any disk.
+ * flush, with what others have in the cache: then the error is passed on, and
+ * the others hear of it at the next flush.  With feature fua nothing is in
+ * the cache but for what is on its way.
  */
 static blk_status_t remap_repeated(struct remap *r, struct bio *bio)
 {
 	struct remap_io *io = remap_io(bio);
 
-	if (io->fua && io->sent == REMAP_SENT_MAIN && remap_fua_is_flush(r->main->bdev))
-		return BLK_STS_IOERR;
-	return BLK_STS_OK;
+	if (!io->fua || io->sent != REMAP_SENT_MAIN || !remap_fua_is_flush(r->main->bdev))
+		return BLK_STS_OK;
+	remap_md_tell_loss(r->md, REMAP_ROLE_MAIN);
+	return BLK_STS_IOERR;
 }
 
 /*
