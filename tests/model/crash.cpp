@@ -128,6 +128,22 @@ bool Replay::advance() {
     return true;
 }
 
+/// May the sector at which this write is torn be neither old nor new?
+/// Not in user data. Where label places fail, one may be the only one that is up to date:
+/// docs/design.md, limits.
+static bool may_spoil(const Scene& scene, const Write& write) {
+    const SetLayout& layout = scene.layout;
+
+    if (write.disk == spare_disk)
+        return layout.table_copy(write.sector) || layout.superblock_copy(write.sector);
+    if (!layout.hidden(write.sector / layout.block_sectors()) || scene.faults == nullptr ||
+        scene.faults->write_permille[main_disk] != 0)
+        return false;
+    return std::none_of(
+        layout.label_sector.begin(), layout.label_sector.end(),
+        [&](std::uint64_t s) { return scene.faults->bad_write[main_disk].count(s) != 0; });
+}
+
 /// None, all, each one missing, each one alone, then random ones, torn or whole.
 std::vector<Extent> Replay::choose(std::uint64_t variant) {
     const std::size_t n = open_.size();
@@ -157,6 +173,8 @@ std::vector<Extent> Replay::choose(std::uint64_t variant) {
                 break;
             default:
                 choice[i] = Extent::torn(scene_.random, sectors);
+                choice[i].spoils =
+                    may_spoil(scene_, log_.writes[open_[i].id]) && scene_.random.percent(50);
                 break;
         }
     }
@@ -166,8 +184,11 @@ std::vector<Extent> Replay::choose(std::uint64_t variant) {
 bool Replay::apply(std::uint64_t variant) {
     const std::vector<Extent> choice = choose(variant);
     const unsigned int all = (1U << scene_.layout.options.nr_copies) - 1;
+    std::array<std::uint8_t, sector_size> noise;
     std::uint64_t hash = 0;
     bool torn = false;
+
+    noise.fill(0xa5);
 
     may_be_refused_ = false;
     for (std::size_t i = 0; i < open_.size(); i++) {
@@ -178,16 +199,19 @@ bool Replay::apply(std::uint64_t variant) {
         bool missing = false;
 
         for (std::uint32_t s = 0; s < sectors; s++) {
-            const bool there = choice[i].has(s, sectors) && open.extent.has(s, sectors);
-            (there ? some : missing) = true;
-            if (!there)
+            const bool reached = open.extent.has(s, sectors);
+            const bool spoilt = reached && choice[i].spoilt(s, sectors);
+            const bool there = reached && choice[i].has(s, sectors);
+            some = some || there || spoilt;
+            missing = missing || !there;
+            if (!there && !spoilt)
                 continue;
-            hash = Random::mix(hash ^ (std::uint64_t{open.id} << 16 | s));
+            hash = Random::mix(hash ^ (std::uint64_t{open.id} << 16 | s << 1 | (spoilt ? 1 : 0)));
             const auto since = durable_since_[write.disk].find(write.sector + s);
             if (open.end == 0 || since == durable_since_[write.disk].end() ||
                 since->second < open.end)
-                scene_.images[write.disk]->write(write.sector + s,
-                                                 write.data.data() + s * sector_size);
+                scene_.images[write.disk]->write(
+                    write.sector + s, spoilt ? noise.data() : write.data.data() + s * sector_size);
         }
         if (!some || !missing)
             continue;
@@ -341,6 +365,37 @@ void check_deeper(Scene& scene, World& world, Oracle oracle, unsigned int failed
     check_crash_states(scene, log, before, failed_copies, plan);
 }
 
+/// A copy of the table that is no newer than the others and cannot be read for a while.
+void check_without_old_copy(Scene& scene, const Oracle& settled) {
+    const std::optional<unsigned int> copy =
+        old_table_copy(scene.layout, *scene.images[spare_disk]);
+    if (!copy)
+        return;
+    const std::uint64_t start = scene.layout.table_start[*copy];
+    World world(scene.layout, scene.traits, scene.images, scene.random, scene.counters);
+    Faults faults;
+
+    for (std::uint64_t s = start; s < start + scene.layout.table_sectors(); s++)
+        faults.bad_read[spare_disk].insert(s);
+    world.faults = &faults;
+    world.features = scene.features;
+    world.forbid_writes = {true, true};
+    const std::string reason = world.open();
+    if (!reason.empty())
+        throw Violation("3", "without table copy " + std::to_string(*copy) +
+                                 " the set does not load: " + reason);
+    const Blocks blocks(world, scene.layout);
+    for (std::size_t i = 0; i < scene.layout.window.blocks.size(); i++) {
+        const std::uint64_t block = scene.layout.window.blocks[i];
+        const std::string problem = settled.check_after_cut(block, blocks.seen(i));
+        if (!problem.empty())
+            throw Violation("2", "without table copy " + std::to_string(*copy) + " block " +
+                                     std::to_string(block) + " " + problem);
+    }
+    world.close();
+    scene.counters["loaded without an old table copy"]++;
+}
+
 }  // namespace
 
 void check_state(Scene& scene, const Oracle& oracle, unsigned int failed_copies,
@@ -375,10 +430,15 @@ void check_state(Scene& scene, const Oracle& oracle, unsigned int failed_copies,
             settled.settle(block, blocks.seen(i));
         }
     }
+    if (scene.random.percent(deeper.unreadable_percent)) {
+        world.close();
+        check_without_old_copy(scene, settled);
+        return;
+    }
     if (deeper.depth > 0 && scene.random.percent(deeper.deeper_percent)) {
         CrashPlan plan = deeper;
         plan.depth--;
-        plan.states = 6;
+        plan.states = plan.deeper_states;
         check_deeper(scene, world, std::move(settled), failed_copies, plan, marks);
     } else {
         world.close();

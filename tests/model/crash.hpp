@@ -31,6 +31,8 @@ struct CrashPlan {
     std::uint64_t states = 0;         ///< wanted from this log, more or less
     unsigned int deeper_percent = 0;  ///< of them are written to and cut again
     unsigned int depth = 2;
+    unsigned int unreadable_percent = 0;  ///< of them are loaded once more without an old copy
+    std::uint64_t deeper_states = 6;      ///< of each that is cut again
 };
 
 /// Goes through a log and builds the states that a power cut may leave.

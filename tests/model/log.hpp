@@ -19,6 +19,7 @@ struct Extent {
     Kind kind = all;
     std::uint32_t n = 0;
     std::uint64_t seed = 0;
+    bool spoils = false;  ///< the sector at the tear is neither old nor new
 
     bool has(std::uint32_t sector, std::uint32_t count) const {
         switch (kind) {
@@ -36,6 +37,18 @@ struct Extent {
         return false;
     }
     bool partial() const { return kind != none && kind != all; }
+    bool spoilt(std::uint32_t sector, std::uint32_t count) const {
+        if (!spoils || !partial() || has(sector, count))
+            return false;
+        switch (kind) {
+            case prefix:
+                return sector == n;
+            case suffix:
+                return sector + n + 1 == count;
+            default:
+                return sector == seed % count;
+        }
+    }
 
     /// Some of `count` sectors, in one way or another.
     static Extent torn(Random& random, std::uint32_t count) {

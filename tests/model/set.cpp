@@ -222,26 +222,43 @@ std::optional<remap_superblock> best_superblock(const SetLayout& layout, const I
     return best;
 }
 
+std::optional<remap_table_block> table_block(const SetLayout& layout, const remap_superblock& sb,
+                                             const Image& spare, unsigned int copy,
+                                             std::uint64_t index) {
+    remap_table_block tb;
+
+    if ((sb.live_copies >> copy & 1) == 0)
+        return std::nullopt;
+    std::memcpy(&tb, spare.at(layout.table_start[copy] + index * REMAP_TABLE_BLOCK_SECTORS),
+                sizeof(tb));
+    if (tb.crc != crc(seed_of(sb.head), &tb, sizeof(tb), offsetof(remap_table_block, crc)))
+        return std::nullopt;
+    return tb;
+}
+
+/// Of all live copies but `except`.
 std::optional<remap_table_block> best_table_block(const SetLayout& layout,
                                                   const remap_superblock& sb, const Image& spare,
-                                                  std::uint64_t index) {
+                                                  std::uint64_t index, unsigned int except) {
     std::optional<remap_table_block> best;
 
     for (unsigned int copy = 0; copy < layout.options.nr_copies; copy++) {
-        remap_table_block tb;
-        if ((sb.live_copies >> copy & 1) == 0)
+        if (copy == except)
             continue;
-        std::memcpy(&tb, spare.at(layout.table_start[copy] + index * REMAP_TABLE_BLOCK_SECTORS),
-                    sizeof(tb));
-        if (tb.crc != crc(seed_of(sb.head), &tb, sizeof(tb), offsetof(remap_table_block, crc)))
-            continue;
-        if (!best || tb.generation > best->generation)
+        const std::optional<remap_table_block> tb = table_block(layout, sb, spare, copy, index);
+        if (tb && (!best || tb->generation > best->generation))
             best = tb;
     }
     return best;
 }
 
+constexpr unsigned int no_copy = ~0U;
+
 }  // namespace
+
+std::uint64_t SetLayout::table_sectors() const {
+    return table_blocks * REMAP_TABLE_BLOCK_SECTORS;
+}
 
 bool SetLayout::slot_reserved(std::uint64_t slot) const {
     const std::uint64_t start = slot_sector(slot);
@@ -335,6 +352,22 @@ void format_set(const SetLayout& layout, Random& random, Image& main, Image& spa
     spare.forget_undo();
 }
 
+std::optional<unsigned int> old_table_copy(const SetLayout& layout, const Image& spare) {
+    const std::optional<remap_superblock> sb = best_superblock(layout, spare);
+
+    for (unsigned int copy = 0; sb && copy < layout.options.nr_copies; copy++) {
+        bool old = (sb->live_copies >> copy & 1) != 0;
+        for (std::uint64_t index = 0; old && index < sb->table_length; index++) {
+            const auto own = table_block(layout, *sb, spare, copy, index);
+            const auto rest = best_table_block(layout, *sb, spare, index, copy);
+            old = rest && (!own || own->generation <= rest->generation);
+        }
+        if (old)
+            return copy;
+    }
+    return std::nullopt;
+}
+
 std::optional<std::map<std::uint64_t, std::vector<std::uint64_t>>> live_entries(
     const SetLayout& layout, const Image& spare) {
     const std::optional<remap_superblock> sb = best_superblock(layout, spare);
@@ -343,7 +376,8 @@ std::optional<std::map<std::uint64_t, std::vector<std::uint64_t>>> live_entries(
     if (!sb)
         return std::nullopt;
     for (std::uint64_t index = 0; index < sb->table_length; index++) {
-        const std::optional<remap_table_block> tb = best_table_block(layout, *sb, spare, index);
+        const std::optional<remap_table_block> tb =
+            best_table_block(layout, *sb, spare, index, no_copy);
         if (!tb)
             return std::nullopt;
         for (std::size_t i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++) {

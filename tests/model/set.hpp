@@ -44,6 +44,7 @@ struct SetLayout {
     std::uint64_t slot_sector(std::uint64_t slot) const {
         return data_start + slot * block_sectors();
     }
+    std::uint64_t table_sectors() const;
     bool slot_reserved(std::uint64_t slot) const;
     bool hidden(std::uint64_t block) const;
     /// The table copy that the sector of the spare belongs to.
@@ -56,6 +57,10 @@ SetLayout plan_set(const SetOptions& options, Random& random);
 
 /// Writes a complete set onto both images, and content for every block.
 void format_set(const SetLayout& layout, Random& random, Image& main, Image& spare);
+
+/// A live copy of the table without which a load must read the same: no block of it is newer than
+/// the newest of the others.
+std::optional<unsigned int> old_table_copy(const SetLayout& layout, const Image& spare);
 
 /// Slots of the live (mapped or lost) entries by main block, as the newest valid copies say.
 /// Empty if a superblock or a table block has no valid copy.

@@ -30,7 +30,7 @@ SetOptions random_set(Random& random) {
     }
     // Some tables are so full that they have to grow soon.
     if (random.percent(50))
-        o.bad_slots = random.between(150, 245);
+        o.bad_slots = random.between(200, 248);
     if (random.percent(20))
         o.first_sequence = 0xffffff - static_cast<std::uint32_t>(random.below(60));
     o.mapped = random.below(20);
@@ -51,7 +51,11 @@ DiskTraits random_disk(Random& random, unsigned int block_bytes) {
 class Life {
   public:
     Life(Scene& scene, World& world, Faults& faults, Random& random)
-        : scene_(scene), world_(world), faults_(faults), random_(random) {}
+        : scene_(scene),
+          world_(world),
+          faults_(faults),
+          random_(random),
+          table_fails_(random.percent(35)) {}
 
     void run(unsigned int operations) {
         open();
@@ -132,7 +136,9 @@ class Life {
         const std::uint64_t dice = random_.below(100);
 
         scene_.counters["in doubt"] += world_.status_number(status_doubt) != 0;
-        if (dice < 76) {
+        if (table_fails_ && random_.percent(6)) {
+            fail_table();
+        } else if (dice < 76) {
             io();
             for (std::uint64_t n = random_.below(12); n > 0; n--)
                 world_.step();
@@ -210,6 +216,36 @@ class Life {
         }
     }
 
+    /// All copies of the table fail for a while: a commit of unknown outcome. Then the writer tries
+    /// again, and the main may take the block now.
+    void fail_table() {
+        const std::uint32_t size = scene_.layout.block_sectors();
+        const std::uint64_t at = block(1);
+        const bool before = world_.status_number(status_doubt) != 0;
+
+        world_.meanwhile = nullptr;
+        faults_.bad_write[main_disk].insert(at * size);
+        faults_.script = [this](DiskId id, const model_io& io) -> std::optional<Outcome> {
+            if (id != spare_disk || io.op != MODEL_WRITE || !scene_.layout.table_copy(io.sector))
+                return std::nullopt;
+            Extent reached = Extent::torn(random_, io.bytes / 512);
+            if (random_.percent(70))
+                reached.kind = random_.percent(50) ? Extent::all : Extent::none;
+            return Outcome{MODEL_IOERR, reached, false};
+        };
+        world_.user_write(at, 1, random_.percent(50), false);
+        world_.drain();
+        faults_.script = nullptr;
+        if (random_.percent(50))
+            faults_.bad_write[main_disk].erase(at * size);
+        if (!before && world_.status_number(status_doubt) != 0) {
+            world_.user_write(at, 1, random_.percent(50), false);
+            world_.drain();
+            scene_.counters["doubt settled"] += world_.status_number(status_doubt) == 0;
+        }
+        world_.meanwhile = [this] { io(); };
+    }
+
     /// With the main gone no block of it may get a slot: invariant 5.
     void lose_main() {
         world_.meanwhile = nullptr;
@@ -264,6 +300,7 @@ class Life {
     std::uint64_t table_length_ = 0;
     std::uint64_t epoch_ = 0;
     unsigned int activations_ = 0;
+    bool table_fails_;
     std::array<std::unique_ptr<Image>, 2> old_;
 };
 
@@ -362,7 +399,8 @@ std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, C
     }
     main.undo_to(0);
     spare.undo_to(0);
-    const std::uint64_t checked = check_crash_states(scene, log, start, 0, {options.states, 12, 2});
+    const std::uint64_t checked =
+        check_crash_states(scene, log, start, 0, {options.states, 12, 2, 5, 6});
     if (!model_clean())
         throw Violation("6", "memory or work is left over");
     return checked;
