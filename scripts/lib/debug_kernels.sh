@@ -72,7 +72,7 @@ debug_kernel_unpack() {
     mkdir source
     dpkg-deb --fsys-tarfile "$debug_kernel_source"_*.deb 2>/dev/null | tar -xO "./usr/src/$debug_kernel_source.tar.xz" | xz -dc |
         tar -x -C source --strip-components=1 --exclude="$debug_kernel_source/Documentation/*/*" \
-            --exclude="$debug_kernel_source/drivers/gpu/*.[ch]" --exclude="$debug_kernel_source/drivers/net/*.[ch]" \
+            --exclude="$debug_kernel_source/drivers/gpu/*.[ch]" --exclude="$debug_kernel_source/drivers/net/*/*.[ch]" \
             --exclude="$debug_kernel_source/drivers/media/*.[ch]" --exclude="$debug_kernel_source/drivers/staging/*.[ch]" \
             --exclude="$debug_kernel_source/sound/*.[ch]" --exclude="$debug_kernel_source/tools/testing/*" \
             --exclude="$debug_kernel_source/arch/*/boot/dts/*"

@@ -65,6 +65,12 @@ def striped(sector):
     return sector // 128 * 256 + sector % 128
 
 
+def each(names):
+    """The names as a test's parameters; some need modules that user-mode Linux has not."""
+    needed = {"crypt": "dm-crypt", "raid1": "dm-raid"}
+    return [pytest.param(name, marks=pytest.mark.needs_qemu(needed[name])) if name in needed else name for name in names]
+
+
 # Table lines, and which blocks of the device then fail.
 BELOW = {
     "linear": ([f"0 {SECTORS} linear {{main}} 0"], BAD),
@@ -77,7 +83,7 @@ BELOW = {
 }
 
 
-@pytest.mark.parametrize("below", BELOW)
+@pytest.mark.parametrize("below", each(BELOW))
 def test_errors_from_below_a_device_mapper_stack_are_remapped(boot, members, below):
     main, second, spare = members()
     lines, failing = BELOW[below]
@@ -124,7 +130,7 @@ ABOVE = {
 }
 
 
-@pytest.mark.parametrize("above", ABOVE)
+@pytest.mark.parametrize("above", each(ABOVE))
 def test_devices_above_see_no_error(boot, members, above):
     main, second, spare = members()
     vm = boot(main, second, spare)
@@ -134,6 +140,7 @@ def test_devices_above_see_no_error(boot, members, above):
     assert status(vm).mapped == len(BAD) and status(vm).failed == 0
 
 
+@pytest.mark.needs_qemu("dm-crypt")
 def test_a_file_system_on_a_crypt_device_on_a_partition_of_a_remap_device(boot, members):
     main, second, spare = members()
     vm = boot(main, second, spare)

@@ -31,6 +31,7 @@ def says(result, exit_status, *texts):
     assert not result.stdout
 
 
+@pytest.mark.needs_qemu("a scsi disk")
 def test_a_file_system_is_adopted_used_and_given_back(boot, members):
     main, spare = members(size="96M", main={"interface": "scsi", "wwn": 0x5000C500A1B2C3D4})
     vm = boot(main, spare)

@@ -43,8 +43,9 @@ def pytest_configure():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the long tests unless asked for, and what the wanted kernel cannot run."""
+    """Leaves out, of the tests selected, the long ones unless asked for, and what the wanted kernel cannot run."""
     reasons = {item: _why_left_out(config, item) for item in items}
     left_out = [item for item in items if reasons[item]]
     if left_out:
