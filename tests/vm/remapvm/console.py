@@ -9,7 +9,7 @@ from pathlib import Path
 _TROUBLE = re.compile(
     r"\[\s*\d+\.\d+\](?:\s*\[[^\]]*\])? (?:"
     r"WARNING: |BUG: |BUG |Oops|kernel BUG at |general protection fault|divide error|Kernel panic|Call Trace:|"
-    r"INFO: task .* blocked for more than|rcu: INFO: |watchdog: BUG|UBSAN: |kmemleak: \d+ new|"
+    r"INFO: task .* blocked for more than|rcu: INFO: |watchdog: BUG|UBSAN: |"
     r"ODEBUG: |DEBUG_LOCKS_WARN_ON|INFO: trying to register non-static key|"
     r"(?:list_add|list_del) corruption|refcount_t: |Padding overwritten)"
     r"|BUG: KASAN|possible (?:circular|recursive) locking|inconsistent lock state|suspicious RCU usage"
