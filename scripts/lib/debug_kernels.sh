@@ -105,6 +105,8 @@ debug_kernel_configure() {
         s/^\tfor_each_vma(.*/\trcu_read_lock();\n&/
         s/^\t\tfix_range(.*/&\n\trcu_read_unlock();/
     }'
+    # A line of user-mode Linux that was throttled never gets any more input: nothing activates it again.
+    debug_kernel_edit arch/um/drivers/line.c '/^void line_throttle/,/^}/ { /deactivate_chan/d; }'
     # User-mode Linux does not run on processors with AMX, whose registers do not fit.
     debug_kernel_edit arch/x86/um/user-offsets.c 's/DEFINE_LONGS(HOST_FP_SIZE, 2696)/DEFINE_LONGS(HOST_FP_SIZE, 16384)/'
     make tinyconfig
