@@ -62,6 +62,7 @@ class UmlMachine(Machine):
             self._boot(self._kernel_arguments(append, remap, files, memory))
             if agent:
                 self._wait_agent(boot_timeout)
+                self._use_caches()
 
     def dev(self, disk) -> str:
         """The device of a disk (Disk or its name) in the guest. Served disks have no serial numbers, but an order."""
@@ -105,6 +106,11 @@ class UmlMachine(Machine):
 
     def _use_node(self, disk, node):
         self.qmp.command("blockdev-reopen", options=[self._disk_node(disk, node)])
+
+    def _use_caches(self):
+        """qemu-storage-daemon says at first that its disks have no cache; then the guest would send no flush."""
+        if self._order:
+            self.run('for type in /sys/block/vd*/cache_type; do echo "write back" >$type && grep -q back $type || exit 1; done')
 
     def _socket(self, disk_name: str) -> Path:
         return self._sockets_folder / disk_name
