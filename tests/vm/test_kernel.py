@@ -304,6 +304,7 @@ def test_a_superblock_copy_that_cannot_be_written_is_no_obstacle_three_are(boot,
     open_set(vm)
 
 
+@pytest.mark.needs_qemu("flushes that fail and then do not: exchanging the faults flushes the disk")
 @pytest.mark.parametrize("interface", ["virtio", "nvme"])
 def test_a_flush_of_the_spare_that_fails_commits_nothing_and_is_passed_on(boot, bare, interface):
     main, spare = bare(bad_write=BAD, spare={"interface": interface})
