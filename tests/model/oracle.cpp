@@ -89,7 +89,7 @@ void Oracle::write_done(const UserWrite& write, bool ok) {
     clock_++;
     for (std::uint64_t b = write.block; b < write.block + write.count; b++) {
         for (Version& v : versions_[window_->index_of[b]]) {
-            if (v.id != write.version)
+            if (v.id != write.version || v.state != Version::pending)
                 continue;
             v.state = ok ? Version::acknowledged : Version::failed;
             v.durable = ok && write.fua && !v.undefined;

@@ -2,6 +2,8 @@
 #include "workload.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <sstream>
 
 namespace model {
 namespace {
@@ -138,6 +140,8 @@ class Life {
         scene_.counters["in doubt"] += world_.status_number(status_doubt) != 0;
         if (table_fails_ && random_.percent(6)) {
             fail_table();
+        } else if (random_.percent(5)) {
+            message();
         } else if (dice < 76) {
             io();
             for (std::uint64_t n = random_.below(12); n > 0; n--)
@@ -216,6 +220,45 @@ class Life {
         }
     }
 
+    /// Messages remap and forget, alone or while others write.
+    void message() {
+        const auto& unreadable = faults_.bad_read[main_disk];
+        auto count = static_cast<std::uint32_t>(random_.between(1, 8));
+        std::uint64_t at = block(count);
+        if (!unreadable.empty() && random_.percent(50)) {
+            at = *unreadable.begin() / scene_.layout.block_sectors();
+            count = 1;
+        }
+        const bool forget = random_.percent(50);
+        const bool quiet = random_.percent(50);
+
+        if (quiet) {
+            world_.meanwhile = nullptr;
+            world_.drain();
+        }
+        const int ret =
+            forget ? world_.message("forget " + std::to_string(at) + " " + std::to_string(count))
+                   : world_.user_remap(at, count);
+        static const std::set<int> errors{0, -EIO, -ENOSPC, -EUCLEAN, -EPERM, -EROFS};
+        if (errors.count(ret) == 0)
+            throw Violation("kernel", "a message ends with " + std::to_string(ret));
+        scene_.counters[ret != 0 ? "messages refused" : forget ? "forgotten" : "moved"]++;
+        if (quiet && ret == 0 && world_.status_number(status_doubt) == 0)
+            check_message(at, count, forget);
+        world_.meanwhile = [this] { io(); };
+    }
+
+    void check_message(std::uint64_t at, std::uint32_t count, bool forget) {
+        const auto live = live_entries(scene_.layout, *scene_.images[spare_disk]);
+
+        for (std::uint64_t b = at; live && b < at + count; b++) {
+            if ((live->count(b) != 0) == forget)
+                throw Violation("1", "block " + std::to_string(b) + (forget ? " is" : " is not") +
+                                         " in the table after message " +
+                                         (forget ? "forget" : "remap"));
+        }
+    }
+
     /// All copies of the table fail for a while: a commit of unknown outcome. Then the writer tries
     /// again, and the main may take the block now.
     void fail_table() {
@@ -289,8 +332,37 @@ class Life {
                 throw Violation("4", "block " + std::to_string(block) + " has " +
                                          std::to_string(slots.size()) + " slots");
         }
+        check_replies(*live);
         world_.close();
         check_old_copies();
+    }
+
+    /// Messages check and list, page by page.
+    void check_replies(const std::map<std::uint64_t, std::vector<std::uint64_t>>& live) {
+        std::string reply;
+        std::set<std::uint64_t> listed;
+        std::uint64_t next = 0;
+
+        if (world_.message("check", &reply) != 1 || reply != "ok")
+            throw Violation("kernel", "message check after an orderly end: " + reply);
+        do {
+            if (world_.message("list " + std::to_string(next) + " 3", &reply) != 1)
+                throw Violation("kernel", "message list fails");
+            std::istringstream words(reply);
+            std::uint64_t block = 0, count = 0;
+            std::string slot, where;
+            while (words >> block >> count >> slot >> where) {
+                next = block + count;
+                for (; count > 0; count--)
+                    listed.insert(block++);
+            }
+        } while (!reply.empty());
+        for (const auto& [block, slots] : live) {
+            if (listed.erase(block) == 0)
+                throw Violation("kernel", "message list leaves out " + std::to_string(block));
+        }
+        if (!listed.empty())
+            throw Violation("kernel", "message list tells of what is not in the table");
     }
 
     Scene& scene_;

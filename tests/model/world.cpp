@@ -443,18 +443,56 @@ void World::user_write(std::uint64_t block, std::uint32_t count, bool fua, bool 
             fill_sector(r->pages.get() + (b * layout_.block_sectors() + i) * sector_size, block + b,
                         r->write.version, i);
     }
-    if (log != nullptr) {
-        add_event({Event::user_write,
-                   true,
-                   main_disk,
-                   static_cast<std::uint32_t>(log->user_writes.size()),
-                   {},
-                   {}});
-        r->event = static_cast<std::uint32_t>(log->user_writes.size());
-        log->user_writes.push_back(r->write);
-    }
+    r->event = log_user_write(r->write);
     oracle->write(r->write);
     model_send(target, &r->request);
+}
+
+std::uint32_t World::log_user_write(const UserWrite& write) {
+    if (log == nullptr)
+        return 0;
+    const auto number = static_cast<std::uint32_t>(log->user_writes.size());
+    add_event({Event::user_write, true, main_disk, number, {}, {}});
+    log->user_writes.push_back(write);
+    return number;
+}
+
+int World::message(const std::string& words, std::string* reply) {
+    std::istringstream in(words);
+    std::vector<std::string> list;
+    std::vector<char*> argv;
+    std::array<char, 4096> result{};
+
+    for (std::string word; in >> word;)
+        list.push_back(word);
+    for (std::string& word : list)
+        argv.push_back(word.data());
+    const int ret = model_message(target, static_cast<unsigned int>(argv.size()), argv.data(),
+                                  result.data(), result.size());
+    if (reply != nullptr)
+        *reply = result.data();
+    return ret;
+}
+
+int World::user_remap(std::uint64_t block, std::uint32_t count) {
+    std::vector<std::pair<UserWrite, std::uint32_t>> lost;
+
+    for (std::uint64_t b = block; faults != nullptr && b < block + count; b++) {
+        const auto& bad = faults->bad_read[main_disk];
+        const auto at = bad.lower_bound(b * layout_.block_sectors());
+        if (at == bad.end() || *at >= (b + 1) * layout_.block_sectors())
+            continue;
+        const UserWrite write{b, 1, lost_version, false, false};
+        lost.emplace_back(write, log_user_write(write));
+        oracle->write(write);
+    }
+    const int ret = message("remap " + std::to_string(block) + " " + std::to_string(count));
+    for (const auto& [write, number] : lost) {
+        add_event({Event::user_write_done, false, main_disk, number, {}, {}});
+        oracle->write_done(write, false);
+        counters_["may be lost by a message"]++;
+    }
+    return ret;
 }
 
 void World::user_read(std::uint64_t block, std::uint32_t count) {
@@ -544,8 +582,14 @@ void model_log(const char* line) {
 }
 
 bool model_allocation_fails() {
-    auto& countdown = model::World::current->allocations_left;
-    return countdown > 0 && --countdown == 0;
+    model::World& world = *model::World::current;
+
+    if (world.out_of_memory)
+        return true;
+    if (world.allocations_left == 0 || --world.allocations_left > 0)
+        return false;
+    world.out_of_memory = world.all_others_too;
+    return true;
 }
 
 void model_bug(const char* file, int line, const char* what) {

@@ -98,6 +98,9 @@ class World {
     void user_write(std::uint64_t block, std::uint32_t count, bool fua, bool preflush);
     void user_read(std::uint64_t block, std::uint32_t count);
     void user_flush();
+    /// Message remap. What the main cannot read may be lost afterwards.
+    int user_remap(std::uint64_t block, std::uint32_t count);
+    int message(const std::string& words, std::string* reply = nullptr);
     unsigned int outstanding() const { return outstanding_; }
     std::uint32_t next_version = 1;
 
@@ -114,6 +117,8 @@ class World {
     std::vector<std::string> messages;  ///< of the kernel's code
     std::uint64_t writes_seen = 0;
     std::uint64_t allocations_left = 0;  ///< the one that brings this to 0 fails
+    bool all_others_too = false;         ///< and all after it
+    bool out_of_memory = false;
 
     static World* current;
 
@@ -157,6 +162,7 @@ class World {
     void write_through(Disk& disk, std::uint64_t sector, const std::uint8_t* data);
     void add_event(Event event);
     void done(Request* request);
+    std::uint32_t log_user_write(const UserWrite& write);
     Request* make_request(model_op op, std::uint64_t block, std::uint32_t count);
 
     const SetLayout& layout_;
