@@ -57,6 +57,7 @@ struct remap_md {
 	u32 seed;			/* CRC of set UUID and nonce */
 	u64 generation;			/* highest in use anywhere */
 	u32 label_epoch;		/* highest seen or written on the main */
+	unsigned int labels;		/* bit n: place n has it */
 	u64 raised;			/* jiffies_64 */
 
 	unsigned int block_shift;	/* log2 of bytes */
@@ -640,7 +641,11 @@ static char *remap_check_labels(struct remap_md *md)
 		case REMAP_LABEL_STRANGER:
 			return "Main belongs to another set or another spare";
 		case REMAP_LABEL_OURS:
+			if (!seen || epoch > best)
+				md->labels = 0;
 			best = max(best, epoch);
+			if (epoch == best)
+				md->labels |= BIT(i);
 			seen++;
 			break;
 		case REMAP_LABEL_NONE:
@@ -694,24 +699,36 @@ static void remap_build_label(struct remap_md *md, unsigned int i)
 	remap_head_seal(&label->head, REMAP_LABEL_SIZE, md->seed);
 }
 
-/* Bring the labels to the superblock's epoch.  Returns how many were written. */
-static unsigned int remap_write_labels(struct remap_md *md)
+static bool remap_write_label(struct remap_md *md, unsigned int i)
 {
-	unsigned int i = md->sb->nr_labels, done = 0;
+	u64 sector = le64_to_cpu(md->sb->label_sector[i]);
 	int r;
 
-	while (i--) {
-		u64 sector = le64_to_cpu(md->sb->label_sector[i]);
+	remap_build_label(md, i);
+	r = remap_write_durable(md, REMAP_ROLE_MAIN, sector, md->io_buf, 1U << md->block_shift);
+	if (r)
+		DMWARN("%s: main: label at sector %llu: write error %d", md->name,
+		       (unsigned long long)sector, r);
+	return !r;
+}
 
-		remap_build_label(md, i);
-		r = remap_write_durable(md, REMAP_ROLE_MAIN, sector, md->io_buf,
-					1U << md->block_shift);
-		if (r)
-			DMWARN("%s: main: label at sector %llu: write error %d", md->name,
-			       (unsigned long long)sector, r);
-		else
-			done++;
-	}
+/*
+ * Bring the labels to the superblock's epoch, last place first.  Those that
+ * have the newest epoch so far come after all others: it may be one alone
+ * that a power cut has left, and must not be torn before there is another.
+ * Returns whether any was written.
+ */
+static bool remap_write_labels(struct remap_md *md)
+{
+	const unsigned int passes[] = { ~md->labels, md->labels };
+	unsigned int done = 0, pass, i;
+
+	for (pass = 0; pass < ARRAY_SIZE(passes); pass++)
+		for (i = md->sb->nr_labels; i--;)
+			if (passes[pass] & BIT(i) && remap_write_label(md, i))
+				done |= BIT(i);
+	if (done)
+		md->labels = done;
 	return done;
 }
 
