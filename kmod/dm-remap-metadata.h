@@ -4,8 +4,10 @@
  *
  * Locking: none inside.  remap_md_open() runs in the constructor,
  * remap_md_load() in preresume, everything else on the target's ordered
- * workqueue or (remap_md_info) under the caller's agreement that numbers may
- * be a moment old.  All functions that do I/O sleep and wait for it.
+ * workqueue, but for: remap_md_info(), whose caller agrees that numbers may be
+ * a moment old; remap_md_hidden() and remap_md_slot_sector(), which read what
+ * does not change once the table is loaded; and losses, which end_io may count
+ * and take.  All functions that do I/O sleep and wait for it.
  *
  * Errors are negative errno; what was seen is logged where it is found.
  */
@@ -68,8 +70,8 @@ void remap_md_stage_block(struct remap_md *md, u32 slot, u64 block,
 			  enum remap_entry_state state, u32 old_slot,
 			  enum remap_entry_cause cause, int err, struct remap_entry *was);
 /*
- * Stage: nothing is in @slot.  It is not given out again before
- * remap_md_unalloc().
+ * Stage: nothing is in @slot.  Whoever stages this allocates nothing before the
+ * slot may have another block's data, and says so with remap_md_unalloc().
  */
 void remap_md_stage_free(struct remap_md *md, u32 slot, struct remap_entry *was);
 /* Stage: never use @slot again. */
