@@ -89,6 +89,7 @@ struct remap_md {
 	bool sb_degraded;
 	unsigned long cache_lost;	/* bit enum remap_role: the next flush has to fail */
 	atomic_t losses[REMAP_ROLE_MAIN + 1];	/* flushes that failed, anybody's */
+	atomic_t holders[REMAP_ROLE_MAIN + 1];	/* of flushes, see remap_md_hold_flushes() */
 	bool losses_kept;		/* a commit failed, and none has succeeded since */
 	int kept_losses;		/* of the spare, before its slots were written */
 	bool touched;			/* the last commit has written to the table */
@@ -112,31 +113,6 @@ int remap_io_sync(struct block_device *bdev, blk_opf_t opf, sector_t sector,
 bool remap_fua_is_flush(struct block_device *bdev)
 {
 	return bdev_write_cache(bdev) && !bdev_fua(bdev);
-}
-
-/*
- * Write @buf durably.  Where FUA would only be a flush behind the write, the
- * flush is sent by itself, because its error means something else: a device
- * reports the loss of its cache only once, and if it does so to us the next
- * flush from above has to hear of it.
- */
-static int remap_write_durable(struct remap_md *md, enum remap_role role, sector_t sector,
-			       void *buf, unsigned int bytes)
-{
-	struct block_device *bdev = role == REMAP_ROLE_MAIN ? md->main : md->spare;
-	bool flush = remap_fua_is_flush(bdev);
-	int losses = remap_md_losses(md, role);
-	int r;
-
-	r = remap_io_sync(bdev, REQ_OP_WRITE | (flush ? 0 : REQ_FUA), sector, buf, bytes);
-	if (r || !flush)
-		return r;
-	r = blkdev_issue_flush(bdev);
-	if (r)
-		remap_md_cache_lost(md, role);
-	else if (remap_md_losses(md, role) != losses)
-		r = -EIO;
-	return r;
 }
 
 int remap_md_losses(const struct remap_md *md, enum remap_role role)
@@ -164,6 +140,65 @@ bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role)
 {
 	return unlikely(test_bit(role, &md->cache_lost)) &&
 		test_and_clear_bit(role, &md->cache_lost);
+}
+
+void remap_md_hold_flushes(struct remap_md *md, enum remap_role role)
+{
+	atomic_inc(&md->holders[role]);
+}
+
+void remap_md_let_flushes(struct remap_md *md, enum remap_role role)
+{
+	/* Whoever sees this sees a loss that was told before. */
+	atomic_dec_return_release(&md->holders[role]);
+}
+
+bool remap_md_flushes_held(const struct remap_md *md, enum remap_role role)
+{
+	return unlikely(atomic_read_acquire(&md->holders[role]));
+}
+
+int remap_md_flush(struct remap_md *md, enum remap_role role)
+{
+	int r;
+
+	remap_md_hold_flushes(md, role);
+	r = blkdev_issue_flush(role == REMAP_ROLE_MAIN ? md->main : md->spare);
+	if (r)
+		remap_md_cache_lost(md, role);
+	remap_md_let_flushes(md, role);
+	return r;
+}
+
+/*
+ * Flush what was written since the losses were @losses.  If this or any other
+ * flush since then failed, it may be gone.
+ */
+static int remap_flush_since(struct remap_md *md, enum remap_role role, int losses)
+{
+	int r = remap_md_flush(md, role);
+
+	if (!r && remap_md_losses(md, role) != losses)
+		r = -EIO;
+	return r;
+}
+
+/*
+ * Write @buf durably.  Where FUA would only be a flush behind the write, the
+ * flush is sent by itself, because its error means something else: a device
+ * reports the loss of its cache only once, and if it does so to us the next
+ * flush from above has to hear of it.
+ */
+static int remap_write_durable(struct remap_md *md, enum remap_role role, sector_t sector,
+			       void *buf, unsigned int bytes)
+{
+	struct block_device *bdev = role == REMAP_ROLE_MAIN ? md->main : md->spare;
+	bool flush = remap_fua_is_flush(bdev);
+	int losses = remap_md_losses(md, role);
+	int r;
+
+	r = remap_io_sync(bdev, REQ_OP_WRITE | (flush ? 0 : REQ_FUA), sector, buf, bytes);
+	return r || !flush ? r : remap_flush_since(md, role, losses);
 }
 
 static struct bio *remap_alloc_read(struct block_device *bdev, sector_t sector,
@@ -796,9 +831,7 @@ static void remap_record_label_epoch(struct remap_md *md)
 
 	if (remap_is_bare(md) || md->sb->label_epoch == epoch)
 		return;
-	if (blkdev_issue_flush(md->main))
-		remap_md_cache_lost(md, REMAP_ROLE_MAIN);
-	else
+	if (!remap_md_flush(md, REMAP_ROLE_MAIN))
 		md->sb->label_epoch = epoch;
 }
 
@@ -1114,18 +1147,10 @@ static sector_t remap_table_sector(const struct remap_md *md, unsigned int copy,
 	return md->table_start[copy] + index * REMAP_TABLE_BLOCK_SECTORS;
 }
 
-/*
- * Flush what was written to the spare since its losses were @losses.  If this
- * or any other flush since then failed, it may be gone.
- */
 static int remap_flush_spare(struct remap_md *md, int losses)
 {
-	int r = blkdev_issue_flush(md->spare);
+	int r = remap_flush_since(md, REMAP_ROLE_SPARE, losses);
 
-	if (r)
-		remap_md_cache_lost(md, REMAP_ROLE_SPARE);
-	else if (remap_md_losses(md, REMAP_ROLE_SPARE) != losses)
-		r = -EIO;
 	if (r)
 		DMERR_LIMIT("%s: spare: flush error %d", md->name, r);
 	return r;

@@ -110,6 +110,16 @@ void remap_md_cache_lost(struct remap_md *md, enum remap_role role);
 int remap_md_losses(const struct remap_md *md, enum remap_role role);
 /* Has the next flush to fail?  Told once. */
 bool remap_md_take_cache_lost(struct remap_md *md, enum remap_role role);
+/*
+ * While it is open whether a member has lost its cache, a flush from above
+ * that succeeds proves nothing.  What ends the doubt tells of the loss before it
+ * lets the flushes go.
+ */
+void remap_md_hold_flushes(struct remap_md *md, enum remap_role role);
+void remap_md_let_flushes(struct remap_md *md, enum remap_role role);
+bool remap_md_flushes_held(const struct remap_md *md, enum remap_role role);
+/* Flush a member; a failure is a loss of its cache. */
+int remap_md_flush(struct remap_md *md, enum remap_role role);
 
 /* First sector of @slot on the spare. */
 sector_t remap_md_slot_sector(struct remap_md *md, u32 slot);

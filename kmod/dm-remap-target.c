@@ -246,6 +246,7 @@ struct remap_io {
 	/* The worker's: */
 	blk_status_t status;
 	bool staged;			/* depends on a commit */
+	bool holds_flushes;		/* of the main, until it is finished */
 };
 
 static LIST_HEAD(remap_sets);
@@ -363,19 +364,21 @@ enum remap_flushed {
 	REMAP_FLUSH_FAILED,
 };
 
-/* Is what was written to the main in this pass on stable storage? */
+/* Is what was written since the losses were @losses on stable storage? */
+static enum remap_flushed remap_flush(struct remap *r, enum remap_role role, int losses)
+{
+	if (remap_md_flush(r->md, role))
+		return REMAP_FLUSH_FAILED;
+	return remap_md_losses(r->md, role) == losses ? REMAP_FLUSHED : REMAP_FLUSH_AGAIN;
+}
+
+/* The same for what this pass has written to the main. */
 static enum remap_flushed remap_flush_main(struct remap *r)
 {
 	if (!r->main_unflushed)
 		return REMAP_FLUSHED;
 	r->main_unflushed = false;
-	if (blkdev_issue_flush(r->main->bdev)) {
-		remap_md_cache_lost(r->md, REMAP_ROLE_MAIN);
-		return REMAP_FLUSH_FAILED;
-	}
-	if (remap_md_losses(r->md, REMAP_ROLE_MAIN) != r->main_losses)
-		return REMAP_FLUSH_AGAIN;
-	return REMAP_FLUSHED;
+	return remap_flush(r, REMAP_ROLE_MAIN, r->main_losses);
 }
 
 /*
@@ -955,12 +958,35 @@ static blk_status_t remap_commit_batch(struct remap *r)
 
 /* ---- Worker: the queue ---- */
 
+/* Sent to this member, if it is the flush of one. */
+static bool remap_is_flush(const struct remap_io *io, enum remap_role *role)
+{
+	*role = io->sent == REMAP_FLUSHES_MAIN ? REMAP_ROLE_MAIN : REMAP_ROLE_SPARE;
+	return io->sent == REMAP_FLUSHES_MAIN || io->sent == REMAP_FLUSHES_SPARE;
+}
+
+/*
+ * A flush went well; but what was in the cache may have been lost before, and
+ * only we know.
+ */
+static blk_status_t remap_judge_flush(struct remap *r, enum remap_role role)
+{
+	return remap_md_take_cache_lost(r->md, role) ? BLK_STS_IOERR : BLK_STS_OK;
+}
+
 static void remap_finish(struct remap *r, struct bio *bio, blk_status_t status)
 {
 	struct remap_io *io = remap_io(bio);
+	enum remap_role role;
 
-	if (status && status != BLK_STS_DM_REQUEUE)
-		atomic64_inc(&r->nr_failed);
+	if (status && status != BLK_STS_DM_REQUEUE) {
+		if (remap_is_flush(io, &role))
+			set_bit(REMAP_F_FLUSH_FAILED, &r->flags);
+		else
+			atomic64_inc(&r->nr_failed);
+	}
+	if (io->holds_flushes)
+		remap_md_let_flushes(r->md, REMAP_ROLE_MAIN);
 	io->sent = REMAP_FINISHED;
 	bio->bi_status = status;
 	bio_endio(bio);
@@ -995,14 +1021,15 @@ static int remap_activate(struct remap *r)
 static void remap_process_one(struct remap *r, struct bio *bio)
 {
 	struct remap_io *io = remap_io(bio);
+	enum remap_role role;
 
 	io->staged = false;
 	io->status = BLK_STS_OK;
 	if (dm_noflush_suspending(r->ti))
 		io->status = BLK_STS_DM_REQUEUE;
-	else if (bio_op(bio) == REQ_OP_WRITE)
+	else if (bio_op(bio) == REQ_OP_WRITE && !remap_is_flush(io, &role))
 		io->status = remap_write_again(r, bio);
-	/* Discards only wait here for the first write's formalities. */
+	/* Discards only wait here for the first write's formalities, flushes for others' end. */
 }
 
 static void remap_begin_pass(struct remap *r)
@@ -1026,18 +1053,31 @@ static void remap_requeue(struct remap *r, struct bio_list *bios)
 	queue_work(r->wq, &r->work);
 }
 
-/* The same as remap_flush_main() for slots. */
+/* And to slots. */
 static enum remap_flushed remap_flush_slots(struct remap *r)
 {
 	if (!r->spare_unflushed)
 		return REMAP_FLUSHED;
-	if (blkdev_issue_flush(r->spare->bdev)) {
-		remap_md_cache_lost(r->md, REMAP_ROLE_SPARE);
-		return REMAP_FLUSH_FAILED;
+	return remap_flush(r, REMAP_ROLE_SPARE, r->pass_losses);
+}
+
+/* How did it end?  Returns false if it has to be processed again. */
+static bool remap_conclude(struct remap *r, struct remap_io *io, enum remap_flushed flushed)
+{
+	enum remap_role role;
+
+	if (io->status)
+		return true;
+	if (remap_is_flush(io, &role)) {
+		if (remap_md_flushes_held(r->md, role))
+			return false;
+		io->status = remap_judge_flush(r, role);
+		return true;
 	}
-	if (remap_md_losses(r->md, REMAP_ROLE_SPARE) != r->pass_losses)
-		return REMAP_FLUSH_AGAIN;
-	return REMAP_FLUSHED;
+	/* Whichever of the commits it was in: rather an error too many. */
+	if (flushed == REMAP_FLUSH_FAILED || (io->staged && r->commit_failed))
+		io->status = BLK_STS_IOERR;
+	return io->status || flushed != REMAP_FLUSH_AGAIN;
 }
 
 /* Write what is queued, commit, and only then complete. */
@@ -1045,9 +1085,8 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 {
 	unsigned long deadline = jiffies + REMAP_PASS_TIME;
 	struct bio_list done = BIO_EMPTY_LIST, again = BIO_EMPTY_LIST;
-	struct remap_io *io;
-	struct bio *bio;
 	enum remap_flushed flushed;
+	struct bio *bio;
 
 	remap_begin_pass(r);
 	do {
@@ -1065,15 +1104,10 @@ static void remap_process(struct remap *r, struct bio_list *bios)
 		flushed = REMAP_FLUSH_FAILED;
 
 	while ((bio = bio_list_pop(&done))) {
-		io = remap_io(bio);
-		/* Whichever of the commits it was in: rather an error too many. */
-		if (!io->status && (flushed == REMAP_FLUSH_FAILED ||
-				    (io->staged && r->commit_failed)))
-			io->status = BLK_STS_IOERR;
-		if (!io->status && flushed == REMAP_FLUSH_AGAIN)
-			bio_list_add(&again, bio);
+		if (remap_conclude(r, remap_io(bio), flushed))
+			remap_finish(r, bio, remap_io(bio)->status);
 		else
-			remap_finish(r, bio, io->status);
+			bio_list_add(&again, bio);
 	}
 	remap_requeue(r, &again);
 }
@@ -1583,6 +1617,7 @@ static int remap_map_flush(struct remap *r, struct bio *bio, struct remap_io *io
 {
 	bool main = !dm_bio_get_target_bio_nr(bio);
 
+	io->holds_flushes = false;
 	io->sent = main ? REMAP_FLUSHES_MAIN : REMAP_FLUSHES_SPARE;
 	bio_set_dev(bio, main ? r->main->bdev : r->spare->bdev);
 	return DM_MAPIO_REMAPPED;
@@ -1603,6 +1638,7 @@ static noinline int remap_map_change(struct remap *r, struct bio *bio)
 		return remap_map_flush(r, bio, io);
 	io->fua = bio->bi_opf & REQ_FUA;
 	io->fua_forced = false;
+	io->holds_flushes = false;
 	if (unlikely(r->flags & (BIT(REMAP_F_READ_ONLY) | BIT(REMAP_F_FLUSH_FAILED))) &&
 	    remap_refuses(r, io)) {
 		atomic64_inc(&r->nr_failed);
@@ -1658,7 +1694,6 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 
 	io = remap_io(bio);
 	io->sent = REMAP_SENT_MAIN;
-	io->phase = REMAP_NOT_COUNTED;
 	bio_set_dev(bio, r->main_bdev);
 	return DM_MAPIO_REMAPPED;
 }
@@ -1692,17 +1727,16 @@ static void remap_answered(struct remap *r, enum remap_flag lost)
 }
 
 /* Where FUA is a flush behind the write, this may have been what failed. */
-static void remap_count_flush_loss(struct remap *r, const struct remap_io *io)
+static bool remap_may_be_flush(struct remap *r, const struct remap_io *io)
 {
-	if ((io->fua || io->fua_forced) && io->sent == REMAP_SENT_MAIN &&
-	    remap_fua_is_flush(r->main->bdev))
-		remap_md_count_loss(r->md, REMAP_ROLE_MAIN);
+	return (io->fua || io->fua_forced) && io->sent == REMAP_SENT_MAIN &&
+		remap_fua_is_flush(r->main->bdev);
 }
 
-static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_status_t *error)
+static int remap_end_flush(struct remap *r, struct bio *bio, enum remap_role role,
+			   blk_status_t *error)
 {
-	bool main = io->sent == REMAP_FLUSHES_MAIN;
-	enum remap_role role = main ? REMAP_ROLE_MAIN : REMAP_ROLE_SPARE;
+	bool main = role == REMAP_ROLE_MAIN;
 
 	if (*error == BLK_STS_DM_REQUEUE)
 		return DM_ENDIO_DONE;
@@ -1712,9 +1746,12 @@ static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_statu
 		/* What it has in its cache it may not be able to write. */
 		if (main && !test_and_set_bit(REMAP_F_FUA, &r->flags))
 			schedule_work(&r->report);
-	} else if (remap_md_take_cache_lost(r->md, role)) {
-		*error = BLK_STS_IOERR;
+	} else if (remap_md_flushes_held(r->md, role)) {
+		remap_queue(r, bio);
+		return DM_ENDIO_INCOMPLETE;
 	}
+	if (!*error)
+		*error = remap_judge_flush(r, role);
 	if (*error)
 		set_bit(REMAP_F_FLUSH_FAILED, &r->flags);
 	return DM_ENDIO_DONE;
@@ -1723,10 +1760,13 @@ static int remap_end_flush(struct remap *r, const struct remap_io *io, blk_statu
 static noinline int remap_end_other(struct remap *r, struct bio *bio, blk_status_t *error)
 {
 	struct remap_io *io = remap_io(bio);
+	enum remap_role role;
+	bool flush;
 
-	remap_count_out(r, io);
-	if (unlikely(io->sent == REMAP_FLUSHES_MAIN || io->sent == REMAP_FLUSHES_SPARE))
-		return remap_end_flush(r, io, error);
+	if (op_is_write(bio_op(bio)))
+		remap_count_out(r, io);
+	if (unlikely(remap_is_flush(io, &role)))
+		return remap_end_flush(r, bio, role, error);
 
 	if (likely(!*error)) {
 		if (io->sent == REMAP_SENT_MAIN)
@@ -1743,12 +1783,17 @@ static noinline int remap_end_other(struct remap *r, struct bio *bio, blk_status
 	remap_count_error(r, bio, io->sent);
 	if (bio_op(bio) != REQ_OP_WRITE)
 		return DM_ENDIO_DONE;
-	remap_count_flush_loss(r, io);
+	flush = remap_may_be_flush(r, io);
+	if (flush)
+		remap_md_count_loss(r->md, REMAP_ROLE_MAIN);
 	if (!remap_may_be_bad_sector(*error)) {
 		if (io->sent == REMAP_SENT_SPARE &&
 		    !test_and_set_bit(REMAP_F_SPARE_LOST, &r->flags))
 			schedule_work(&r->report);
 	} else if (io->sent != REMAP_SENT_MAIN || remap_may_rescue(r)) {
+		io->holds_flushes = flush;
+		if (flush)
+			remap_md_hold_flushes(r->md, REMAP_ROLE_MAIN);
 		remap_queue(r, bio);
 		return DM_ENDIO_INCOMPLETE;
 	}

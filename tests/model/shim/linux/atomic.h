@@ -8,6 +8,7 @@
 #define ATOMIC64_INIT(n)	{ (n) }
 
 #define atomic_read(a)		READ_ONCE((a)->counter)
+#define atomic_read_acquire(a)	smp_load_acquire(&(a)->counter)
 #define atomic_set(a, n)	WRITE_ONCE((a)->counter, n)
 #define atomic_inc(a)		((void)(a)->counter++)
 #define atomic_dec(a)		((void)(a)->counter--)
@@ -15,6 +16,7 @@
 #define atomic_sub(n, a)	((void)((a)->counter -= (n)))
 #define atomic_inc_return(a)	(++(a)->counter)
 #define atomic_dec_return(a)	(--(a)->counter)
+#define atomic_dec_return_release(a)	atomic_dec_return(a)
 #define atomic_dec_and_test(a)	(!--(a)->counter)
 #define atomic_xchg(a, n)	({ int old__ = (a)->counter; (a)->counter = (n); old__; })
 
