@@ -86,6 +86,7 @@ struct remap_md {
 	bool read_only;			/* until the table is loaded again */
 	bool failing;			/* the last attempt to write failed */
 	bool sb_pending;		/* not on a quorum as it is in memory */
+	bool epoch_own;			/* raised since the superblocks were read */
 	bool sb_degraded;
 	unsigned long cache_lost;	/* bit enum remap_role: the next flush has to fail */
 	atomic_t losses[REMAP_ROLE_MAIN + 1];	/* flushes that failed, anybody's */
@@ -837,8 +838,9 @@ static void remap_record_label_epoch(struct remap_md *md)
 
 /*
  * Raise the epoch: spare, then the main's labels, then the spare again, which
- * notes that the labels have it.  Where a power cut left the spare one ahead,
- * nothing was written under that epoch and the labels are brought up to it.
+ * notes that the labels have it.  If that was begun and did not get to its
+ * end, it goes on with the same epoch; but not with one that was read, because
+ * an image of the spare may have been taken meanwhile.
  */
 static int remap_raise_epoch(struct remap_md *md)
 {
@@ -846,12 +848,14 @@ static int remap_raise_epoch(struct remap_md *md)
 	u32 epoch = le32_to_cpu(sb->epoch);
 	int r;
 
-	if (remap_is_bare(md) || remap_label_frozen(md) || md->label_epoch == epoch) {
+	if (!md->epoch_own || remap_is_bare(md) || remap_label_frozen(md) ||
+	    md->label_epoch == epoch) {
 		if (epoch == U32_MAX) {
 			DMERR("%s: no epoch left", md->name);
 			return -EROFS;
 		}
 		sb->epoch = cpu_to_le32(epoch + 1);
+		md->epoch_own = true;
 		remap_record_label_epoch(md);
 		md->sb_pending = true;
 	}
@@ -886,6 +890,7 @@ static int remap_read_sbs(struct remap_md *md, char **reason)
 	struct remap_sb_scan scan = { .best = md->sb };
 
 	md->read_only = false;
+	md->epoch_own = false;
 	remap_scan_spare(md, &scan);
 	if (scan.newer_version || (scan.strange_version && !scan.nr_valid)) {
 		*reason = "Spare has a newer format version";

@@ -352,12 +352,6 @@ void format_set(const SetLayout& layout, Random& random, Image& main, Image& spa
     spare.forget_undo();
 }
 
-bool activation_unfinished(const SetLayout& layout, const Image& spare) {
-    const std::optional<remap_superblock> sb = best_superblock(layout, spare);
-
-    return sb && sb->label_epoch != sb->epoch && (sb->head.flags & REMAP_FLAG_LABEL_FROZEN) == 0;
-}
-
 std::optional<unsigned int> old_table_copy(const SetLayout& layout, const Image& spare) {
     const std::optional<remap_superblock> sb = best_superblock(layout, spare);
 

@@ -62,9 +62,6 @@ void format_set(const SetLayout& layout, Random& random, Image& main, Image& spa
 /// the newest of the others.
 std::optional<unsigned int> old_table_copy(const SetLayout& layout, const Image& spare);
 
-/// The epoch was raised on the spare, but the labels did not follow.
-bool activation_unfinished(const SetLayout& layout, const Image& spare);
-
 /// Slots of the live (mapped or lost) entries by main block, as the newest valid copies say.
 /// Empty if a superblock or a table block has no valid copy.
 std::optional<std::map<std::uint64_t, std::vector<std::uint64_t>>> live_entries(

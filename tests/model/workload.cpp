@@ -84,11 +84,9 @@ class Life {
         world_.meanwhile = [this] { io(); };
     }
 
-    /// What was on the members at some end, for check_old_copies(). A copy from within an
-    /// activation is not told apart from the set: docs/design.md, limits.
+    /// What was on the members at some end, for check_old_copies().
     void keep_copies() {
-        if (!scene_.layout.options.adopted || !random_.percent(30) ||
-            activation_unfinished(scene_.layout, *scene_.images[spare_disk]))
+        if (!scene_.layout.options.adopted || !random_.percent(30))
             return;
         old_[main_disk] = std::make_unique<Image>(*scene_.images[main_disk]);
         old_[spare_disk] = std::make_unique<Image>(*scene_.images[spare_disk]);
