@@ -67,24 +67,7 @@ def guest_program(name: str) -> Path:
 
 
 def guest_module(kernel, name: str) -> Path:
-    """A kernel module of tests/vm/guest/ ("dm-status"), built for this kernel."""
-    source = paths.GUEST / f"{name}.c"
-    build = Path("/lib/modules", kernel.release, "build")
-
-    def compile_to(path):
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(source, folder)
-            Path(folder, "Kbuild").write_text(f"obj-m := {name}.o\n")
-            done = subprocess.run(["make", "-C", build, f"M={folder}", "modules"], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SetupError(f"{source} does not build for {kernel.release}:\n{done.stdout}{done.stderr}")
-            shutil.copy(Path(folder, f"{name}.ko"), path)
-
-    return cached.cached_file("guest", cached.digest(kernel.release, source) + f"-{name}.ko", compile_to)
-
-
-def guest_module(kernel, name: str) -> Path:
-    """A kernel module of tests/vm/guest/, built for this kernel."""
+    """A kernel module of tests/vm/guest/ ("dm-status", say), built for this kernel."""
     source = paths.GUEST / f"{name}.c"
 
     def make(path):

@@ -91,7 +91,7 @@ def _find_debug(name: str) -> Kernel:
     folder = paths.cache() / "debug-kernels"
     found = [entry for entry in folder.glob(f"*-{name}-*") if (entry / "complete").exists()]
     if not found:
-        raise SetupError(f"no kernel {name} below {folder}: run scripts/test --prepare --{DEBUG[name]}")
+        raise SetupError(f"no kernel {name} below {folder}: run scripts/test --prepare {DEBUG[name]}")
 
     def built(entry):
         module = paths.build() / "kmod" / entry.name / "dm-remap.ko"
