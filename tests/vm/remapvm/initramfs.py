@@ -190,8 +190,12 @@ def _project_layer() -> Path:
 
     def make(path):
         archive = Archive()
-        for name, tool in tools.items():
-            _add_program(archive, tool, f"usr/sbin/{name}")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, tool in tools.items():
+                # without their 50 MB of debugging information, which each boot would unpack
+                small = Path(folder, name)
+                subprocess.run(["strip", "-o", small, tool], check=True)
+                _add_program(archive, small, f"usr/sbin/{name}")
         archive.link("usr/sbin/fsck.remap", "remap-fsck")
         path.write_bytes(archive.finish())
 
