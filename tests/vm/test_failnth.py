@@ -101,7 +101,6 @@ def test_loading_the_table(vm):
         ("forget @ 3", "caller"),
         ("forget @ 3", "worker"),
         ("check", "caller"),
-        ("check", "worker"),
         ("list 0 100", "caller"),
         ("reset_stats", "caller"),
     ],
@@ -124,6 +123,11 @@ def test_messages(vm, message, who):
     assert vm.blkio("verify", "/dev/mapper/r0", bs=4096, seed=OLD).ok
     assert vm.blkio("verify", reopen(vm), bs=4096, seed=OLD).ok
     assert healthy(vm)
+
+
+def test_check_needs_no_memory_in_the_worker(vm):
+    vm.run("dmsetup message r0 0 remap 4096 1024", timeout=120)
+    assert vm.run("failnth --workers message r0 check").lines == ["run 1 0 spared ok"]
 
 
 @pytest.mark.parametrize("who", ["caller", "worker"])

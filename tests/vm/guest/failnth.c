@@ -33,7 +33,8 @@ static const char usage[] =
     "  write DEVICE SOURCE COUNT          write COUNT sectors with FUA at the number of --from;\n"
     "                                     SOURCE has the data at the same place\n"
     "options:\n"
-    "  --workers      let allocations of the kernel's unbound workers fail, not the caller's\n"
+    "  --workers      let allocations of the kernel's unbound workers fail, and of whoever rescues\n"
+    "                 dm-remap's work when none of them is free, not the caller's\n"
     "  --before LINE  a line for the shell before each run\n"
     "  --from N       the number for message and write in the first run (default 0)\n"
     "  --step N       what is added to it for each further one (default: 1, COUNT for write)\n"
@@ -88,7 +89,8 @@ static void add_task(struct fail_nth* fail, const char* task) {
     fail->fd[fail->count++] = fd;
 }
 
-static bool is_unbound_worker(const char* task) {
+/* Both may get the target's work: a busy machine hands it to the rescuer of its work queue. */
+static bool is_worker_or_rescuer(const char* task) {
     char path[300], name[32] = "";
     FILE* f;
 
@@ -101,7 +103,7 @@ static bool is_unbound_worker(const char* task) {
     if (!fgets(name, sizeof(name), f))
         name[0] = 0;
     fclose(f);
-    return !strncmp(name, "kworker/u", 9);
+    return !strncmp(name, "kworker/u", 9) || !strcmp(name, "dm-remap\n");
 }
 
 static void find_tasks(struct fail_nth* fail) {
@@ -117,7 +119,7 @@ static void find_tasks(struct fail_nth* fail) {
     if (!dir)
         fatal("/proc");
     while ((entry = readdir(dir)))
-        if (is_unbound_worker(entry->d_name))
+        if (is_worker_or_rescuer(entry->d_name))
             add_task(fail, entry->d_name);
     closedir(dir);
     if (!fail->count) {
