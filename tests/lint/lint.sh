@@ -33,7 +33,7 @@ lint_shell() {
 
 lint_format() {
     need clang-format
-    files 'tools/*.[ch]pp' 'tests/unit/*.[ch]pp' 'tests/model/*.[ch]pp' 'tests/crash/*.[ch]pp' | grep -E '\.[ch]pp$' | xargs clang-format --dry-run --Werror
+    files 'tools/*.[ch]pp' 'tests/unit/*.[ch]pp' 'tests/model/*.[ch]pp' 'tests/crash/*.[ch]pp' 'tests/fuzz/*.[ch]pp' | grep -E '\.[ch]pp$' | xargs clang-format --dry-run --Werror
 }
 
 lint_checkpatch() {

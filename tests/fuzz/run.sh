@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# One run of a fuzz target, by ctest: run.sh PROGRAM SEEDS FOUND SECONDS. FOUND keeps what the runs found: new inputs
+# in FOUND/corpus, and in FOUND/crash-*, slow-unit-* and so on what must be mended. These are tried first.
+set -eu
+
+program=$1
+seeds=$2
+found=$3
+seconds=$4
+
+[ -d "$seeds" ] || {
+    echo "run.sh: no seeds in $seeds" >&2
+    exit 2
+}
+mkdir -p "$found/corpus"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=8:malloc_context_size=6}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+
+# What was found before and not mended fails at once.
+for input in "$found"/crash-* "$found"/timeout-* "$found"/oom-* "$found"/leak-*; do
+    [ -e "$input" ] || continue
+    echo "again: $input"
+    "$program" -timeout=20 "$input"
+    mv "$input" "$found/corpus"
+done
+exec "$program" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=32768 -len_control=20 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix="$found/" "$found/corpus" "$seeds"
