@@ -144,7 +144,15 @@ static bool may_spoil(const Scene& scene, const Write& write) {
         [&](std::uint64_t s) { return scene.faults->bad_write[main_disk].count(s) != 0; });
 }
 
-/// None, all, each one missing, each one alone, then random ones, torn or whole.
+/// As choose() counts them.
+std::uint64_t Replay::variants() const {
+    const std::uint64_t n = open_.size();
+
+    return n == 0 ? 2 : 2 + 4 * n + 2 * n + 2;
+}
+
+/// None, all; each one missing, alone, torn beside all others, torn alone; then random ones, torn
+/// or whole.
 std::vector<Extent> Replay::choose(std::uint64_t variant) {
     const std::size_t n = open_.size();
     std::vector<Extent> choice(n);
@@ -160,6 +168,18 @@ std::vector<Extent> Replay::choose(std::uint64_t variant) {
         for (std::size_t i = 0; i < n; i++)
             choice[i].kind = (i == variant % n) == alone ? Extent::all : Extent::none;
         scene_.counters[alone ? "one volatile write alone" : "one volatile write missing"]++;
+        return choice;
+    }
+    variant -= 2 * n;
+    if (variant < 2 * n) {
+        const bool alone = variant >= n;
+        scene_.counters[alone ? "one volatile write torn alone"
+                              : "one volatile write torn beside others"]++;
+        const Write& write = log_.writes[open_[variant % n].id];
+        for (Extent& extent : choice)
+            extent.kind = alone ? Extent::none : Extent::all;
+        choice[variant % n] = Extent::torn(scene_.random, write.sectors());
+        choice[variant % n].spoils = may_spoil(scene_, write);
         return choice;
     }
     for (std::size_t i = 0; i < n; i++) {
@@ -438,6 +458,7 @@ void check_state(Scene& scene, const Oracle& oracle, unsigned int failed_copies,
     if (deeper.depth > 0 && scene.random.percent(deeper.deeper_percent)) {
         CrashPlan plan = deeper;
         plan.depth--;
+        plan.every = false;
         plan.states = plan.deeper_states;
         check_deeper(scene, world, std::move(settled), failed_copies, plan, marks);
     } else {
@@ -472,11 +493,12 @@ std::uint64_t check_crash_states(Scene& scene, const Log& log, const Oracle& ora
             // Not always the same places.
             here = scene.random.below(places) < plan.states ? 1 : 0;
         }
-        for (; here > 0; here--) {
+        if (plan.every)
+            here = replay.variants();
+        while (here-- > 0) {
             const std::array<std::size_t, 2> marks{scene.images[0]->mark(),
                                                    scene.images[1]->mark()};
-            const std::uint64_t variant =
-                scene.random.below(2 + 4 * replay.open_writes() + (replay.open_writes() ? 2 : 0));
+            const std::uint64_t variant = plan.every ? here : scene.random.below(replay.variants());
             if (replay.apply(variant)) {
                 try {
                     check_state(scene, replay.oracle(), replay.failed_copies(),

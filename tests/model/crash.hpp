@@ -33,6 +33,7 @@ struct CrashPlan {
     unsigned int depth = 2;
     unsigned int unreadable_percent = 0;  ///< of them are loaded once more without an old copy
     std::uint64_t deeper_states = 6;      ///< of each that is cut again
+    bool every = false;                   ///< all variants at each place, whatever `states` says
 };
 
 /// Goes through a log and builds the states that a power cut may leave.
@@ -48,7 +49,7 @@ class Replay {
     std::size_t position() const { return at_; }
 
     /// How many states are worth trying here.
-    std::size_t open_writes() const { return open_.size(); }
+    std::uint64_t variants() const;
 
     /// Writes one possible state onto the images. Returns false if it was there before.
     bool apply(std::uint64_t variant);

@@ -20,7 +20,9 @@ struct Options {
 };
 
 /// A run that never saw one of these has tested less than it says.
-const std::vector<std::string> must_happen{
+using MustHappen = std::vector<std::string>;
+
+const MustHappen scenarios_must_see{
     "blocks remapped",
     "cache lost",
     "epoch raised by a later commit",
@@ -55,19 +57,48 @@ const std::vector<std::string> must_happen{
     "writes failed",
 };
 
-bool covered(const Options& options, const Counters& counters) {
+const MustHappen scripts_must_see{
+    "activation fails",
+    "cache lost",
+    "commit of remaps fails",
+    "label frozen",
+    "may be lost by a message",
+    "no quorum of superblocks",
+    "no table copy written",
+    "one volatile write torn alone",
+    "one volatile write torn beside others",
+    "recoveries cut again",
+    "slot fails",
+    "superblock torn",
+    "table block torn",
+    "table copy dead",
+};
+
+/// Says what happened how often. False: something never did.
+bool report(const Counters& counters, const MustHappen& must_happen, bool lossy_flushes = true) {
     bool all = true;
 
+    for (const auto& [name, count] : counters)
+        std::cout << "  " << name << ": " << count << "\n";
     for (const std::string& name : must_happen) {
         const auto it = counters.find(name);
         if (it != counters.end() && it->second > 0)
             continue;
-        if (name == "cache lost" && !options.scenario.lossy_flushes)
+        if (name == "cache lost" && !lossy_flushes)
             continue;
         std::cout << "never happened: " << name << "\n";
         all = false;
     }
     return all;
+}
+
+/// The kernel's code was left in the middle of something: no destructor makes sense.
+[[noreturn]] void end_by(const model::Violation& v, std::uint64_t states,
+                         const std::string& again) {
+    std::cout << "invariant " << v.invariant() << " violated: " << v.what() << "\nafter " << states
+              << " states" << again << "\n"
+              << std::flush;
+    std::_Exit(1);
 }
 
 int run(const Options& options) {
@@ -79,37 +110,35 @@ int run(const Options& options) {
         try {
             states += model::run_scenario(seed, options.scenario, counters);
         } catch (const model::Violation& v) {
-            std::cout << "invariant " << v.invariant() << " violated: " << v.what() << "\nafter "
-                      << states << " states; again with: --one --verbose --seed " << seed
-                      << (options.scenario.lossy_flushes ? "" : " --no-cache-loss") << "\n"
-                      << std::flush;
-            // The kernel's code was left in the middle of something: no destructor makes sense.
-            std::_Exit(1);
+            end_by(v, states,
+                   "; again with: --one --verbose --seed " + std::to_string(seed) +
+                       (options.scenario.lossy_flushes ? "" : " --no-cache-loss"));
         }
     }
-    for (const auto& [name, count] : counters)
-        std::cout << "  " << name << ": " << count << "\n";
+    const bool all = report(counters, options.one_seed ? MustHappen{} : scenarios_must_see,
+                            options.scenario.lossy_flushes);
     std::cout << states << " states of " << seed - options.seed << " sets, no violation\n";
-    return options.one_seed || covered(options, counters) ? 0 : 1;
+    return all ? 0 : 1;
 }
 
-int run_outcomes(const Options& options) {
+/// Lives that are the same each time.
+int run_lives(std::uint64_t (*lives)(Counters&, bool), const MustHappen& must_happen,
+              const Options& options) {
     Counters counters;
 
     try {
-        const std::uint64_t lives = model::run_outcomes(counters, options.scenario.verbose);
-        std::cout << counters["states"] << " states of " << lives << " lives, no violation\n";
+        const std::uint64_t nr = lives(counters, options.scenario.verbose);
+        const bool all = report(counters, must_happen);
+        std::cout << counters["states"] << " states of " << nr << " lives, no violation\n";
+        return all && counters["states"] > 0 ? 0 : 1;
     } catch (const model::Violation& v) {
-        std::cout << "invariant " << v.invariant() << " violated: " << v.what() << "\n"
-                  << std::flush;
-        std::_Exit(1);
+        end_by(v, counters["states"], "");
     }
-    return counters["states"] > 0 ? 0 : 1;
 }
 
 [[noreturn]] void usage() {
     std::cerr << "usage: crash-model [--states N] [--seed S] [--one] [--verbose]"
-                 " [--no-cache-loss]\n       crash-model --outcomes [--verbose]\n";
+                 " [--no-cache-loss]\n       crash-model --outcomes | --scripts [--verbose]\n";
     std::exit(2);
 }
 
@@ -118,6 +147,7 @@ int run_outcomes(const Options& options) {
 int main(int argc, char** argv) {
     Options options;
     bool outcomes = false;
+    bool scripts = false;
 
     for (int i = 1; i < argc; i++) {
         const std::string word = argv[i];
@@ -136,10 +166,16 @@ int main(int argc, char** argv) {
             options.scenario.verbose = true;
         else if (word == "--outcomes")
             outcomes = true;
+        else if (word == "--scripts")
+            scripts = true;
         else if (word == "--no-cache-loss")
             options.scenario.lossy_flushes = false;
         else
             usage();
     }
-    return outcomes ? run_outcomes(options) : run(options);
+    if (outcomes)
+        return run_lives(model::run_outcomes, {}, options);
+    if (scripts)
+        return run_lives(model::run_scripts, scripts_must_see, options);
+    return run(options);
 }

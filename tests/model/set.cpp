@@ -329,6 +329,18 @@ SetLayout plan_set(const SetOptions& options, Random& random) {
     return layout;
 }
 
+std::uint64_t nearly_full(const SetOptions& options, std::uint64_t free) {
+    Random random(1);
+    const SetLayout layout = plan_set(options, random);
+    std::uint64_t taken = free + options.mapped + options.lost;
+
+    for (std::uint64_t slot = 0; slot < REMAP_ENTRIES_PER_BLOCK; slot++)
+        taken += layout.slot_reserved(slot) ? 1 : 0;
+    for (std::uint64_t b = 0; b < options.main_blocks; b++)
+        taken += layout.hidden(b) ? 1 : 0;
+    return taken < REMAP_ENTRIES_PER_BLOCK ? REMAP_ENTRIES_PER_BLOCK - taken : 0;
+}
+
 void format_set(const SetLayout& layout, Random& random, Image& main, Image& spare) {
     const std::uint64_t slots_end =
         std::min(layout.slot_sector(layout.options.nr_slots), layout.options.spare_sectors);

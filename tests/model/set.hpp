@@ -53,6 +53,10 @@ struct SetLayout {
     std::optional<unsigned int> superblock_copy(std::uint64_t sector) const;
 };
 
+/// How many bad slots leave `free` slots in the first block of the table, or a few more if some
+/// mapped blocks coincide.
+std::uint64_t nearly_full(const SetOptions& options, std::uint64_t free);
+
 SetLayout plan_set(const SetOptions& options, Random& random);
 
 /// Writes a complete set onto both images, and content for every block.

@@ -5,17 +5,13 @@
 #include <cerrno>
 #include <sstream>
 
+#include "stage.hpp"
+
 namespace model {
 namespace {
 
 constexpr unsigned int max_outstanding = 10;
 constexpr unsigned long hour = 3601UL * 250;
-
-// Fields of the status line, docs/design.md.
-constexpr unsigned int status_epoch = 9;
-constexpr unsigned int status_remapped = 10;
-constexpr unsigned int status_doubt = 15;
-constexpr unsigned int status_table_length = 16;
 
 SetOptions random_set(Random& random) {
     SetOptions o;
@@ -30,13 +26,13 @@ SetOptions random_set(Random& random) {
         o.spare_sectors = 2048 + 8 * random.below(100);
         o.nr_slots = random.between(560, 900);
     }
-    // Some tables are so full that they have to grow soon.
-    if (random.percent(50))
-        o.bad_slots = random.between(200, 248);
     if (random.percent(20))
         o.first_sequence = 0xffffff - static_cast<std::uint32_t>(random.below(60));
     o.mapped = random.below(20);
     o.lost = random.below(8);
+    // Some tables are so full that they have to grow soon.
+    if (random.percent(50))
+        o.bad_slots = nearly_full(o, random.below(20));
     return o;
 }
 
@@ -406,7 +402,7 @@ Faults random_faults(const SetLayout& layout, Random& random) {
             faults.bad_write[main_disk].insert((block + run) * layout.block_sectors() +
                                                random.below(layout.block_sectors()));
     }
-    if (random.percent(20)) {
+    if (random.percent(40)) {
         for (std::uint64_t n = random.below(4); n > 0; n--)
             faults.bad_read[main_disk].insert(random.pick(blocks) * layout.block_sectors());
     }

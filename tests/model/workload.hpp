@@ -21,6 +21,10 @@ std::uint64_t run_scenario(std::uint64_t seed, const ScenarioOptions& options, C
 /// Returns how many lives that were; the crash states are counted in `counters`.
 std::uint64_t run_outcomes(Counters& counters, bool verbose);
 
+/// Short lives told step by step, each for a rule that random ones put to the test too rarely, and
+/// all their crash states. Throws Violation. Returns how many lives that were.
+std::uint64_t run_scripts(Counters& counters, bool verbose);
+
 /// A few writes and flushes, the first of which activates the set.
 void run_short_workload(Scene& scene, World& world, Oracle& oracle);
 

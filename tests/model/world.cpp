@@ -27,6 +27,25 @@ Pages make_pages(std::size_t bytes) {
 /// Steps in which nothing could be done.
 constexpr unsigned int max_idle = 100000;
 
+/// What is counted of what the kernel's code says.
+struct Report {
+    const char* text;
+    const char* counter;
+};
+constexpr std::array reports{
+    Report{"are dead,", "table copy dead"},
+    Report{"cache lost under a commit", "cache lost under a commit"},
+    Report{"cannot begin to write", "activation fails"},
+    Report{"commit of ", "commit of remaps fails"},
+    Report{"does not answer", "main gives no answer"},
+    Report{"is damaged", "table copy damaged at a load"},
+    Report{"is unreadable", "table copy unreadable at a load"},
+    Report{"label is frozen", "label frozen"},
+    Report{"no table copy could be written", "no table copy written"},
+    Report{"none is the newest", "undecidable entries"},
+    Report{"copies written,", "no quorum of superblocks"},
+};
+
 constexpr std::array may_be_bad_sector{MODEL_IOERR, MODEL_IOERR, MODEL_MEDIUM, MODEL_TARGET,
                                        MODEL_TIMEOUT};
 
@@ -317,6 +336,8 @@ void World::finish(const InFlight& request) {
 
 void World::step() {
     jiffies = jiffies + 1;
+    if (each_step)
+        each_step();
     if (!ordered && meanwhile && random_.percent(15))
         meanwhile();
 
@@ -335,6 +356,14 @@ void World::step() {
     }
     if (!in_flight_.empty() || work)
         idle_ = 0;
+}
+
+void World::kernel_says(const char* line) {
+    for (const Report& report : reports) {
+        if (std::strstr(line, report.text) != nullptr)
+            counters_[report.counter]++;
+    }
+    messages.emplace_back(line);
 }
 
 void World::drain() {
@@ -578,7 +607,7 @@ void model_step() {
 }
 
 void model_log(const char* line) {
-    model::World::current->messages.emplace_back(line);
+    model::World::current->kernel_says(line);
 }
 
 bool model_allocation_fails() {

@@ -76,6 +76,7 @@ class World {
     bool ordered = true;  ///< requests complete in order, and nothing happens in between
     Oracle* oracle = nullptr;
     std::function<void()> meanwhile;  ///< called now and then while kernel code waits
+    std::function<void()> each_step;  ///< called before each step: for lives told step by step
     std::array<bool, 2> forbid_writes{};
 
     /// Bit per table copy: a write to it failed, so it may be dead.
@@ -112,6 +113,7 @@ class World {
 
     // ---- From model.h ----
     void submit(model_io* io);
+    void kernel_says(const char* line);
     void step();
 
     std::vector<std::string> messages;  ///< of the kernel's code

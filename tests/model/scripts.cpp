@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Lives told step by step: what one needs several rare events in a row for, random lives meet too
+// seldom. Each says at what point which line of the target is needed.
+#include <dm-remap-format.h>
+
+#include <iostream>
+
+#include "stage.hpp"
+#include "workload.hpp"
+
+namespace model {
+namespace {
+
+constexpr std::uint64_t block = 2050;  ///< of the window, on the main
+constexpr std::uint64_t other_block = 2070;
+constexpr std::uint64_t good_block = 2100;
+constexpr unsigned long hour = 3601UL * 250;
+constexpr Outcome no_trace{MODEL_IOERR, {Extent::none, 0, 0}, false};
+
+bool is_label(const Stage& stage, DiskId id, const model_io& io) {
+    return id == main_disk && io.op == MODEL_WRITE &&
+           stage.layout().hidden(io.sector / stage.layout().block_sectors());
+}
+
+bool is_superblock(const Stage& stage, DiskId id, const model_io& io) {
+    return id == spare_disk && io.op == MODEL_WRITE && stage.layout().superblock_copy(io.sector);
+}
+
+bool is_table(const Stage& stage, DiskId id, const model_io& io) {
+    return id == spare_disk && io.op == MODEL_WRITE && stage.layout().table_copy(io.sector);
+}
+
+bool is_slot(const Stage& stage, DiskId id, const model_io& io) {
+    return id == spare_disk && io.op == MODEL_WRITE && !is_superblock(stage, id, io) &&
+           !is_table(stage, id, io);
+}
+
+/// Which block of its copy a write to the table is for.
+std::uint64_t table_index(const Stage& stage, const model_io& io) {
+    const unsigned int copy = *stage.layout().table_copy(io.sector);
+
+    return (io.sector - stage.layout().table_start[copy]) / REMAP_TABLE_BLOCK_SECTORS;
+}
+
+std::uint64_t sector_of(const Stage& stage, std::uint64_t b) {
+    return b * stage.layout().block_sectors();
+}
+
+void fails(Stage& stage, std::uint64_t b) {
+    stage.faults.bad_write[main_disk].insert(sector_of(stage, b));
+}
+
+void works(Stage& stage, std::uint64_t b) {
+    stage.faults.bad_write[main_disk].erase(sector_of(stage, b));
+}
+
+/// The flushes behind the labels fail, but the labels are in the main's cache, and the next load
+/// reads them there. The spare must not ask for their epoch before a flush went well.
+void label_in_the_cache(Stage& stage) {
+    stage.open();
+    stage.faults.script = [](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return id == main_disk && io.op == MODEL_FLUSH ? std::optional(no_trace) : std::nullopt;
+    };
+    stage.expect(!stage.write(good_block), "the first write is acknowledged without a flush");
+    stage.expect(stage.counted("label frozen") != 0, "the label is not frozen");
+    stage.faults.script = nullptr;
+    stage.reload();
+    stage.expect(stage.write(good_block), "a write fails");
+    stage.expect(stage.status(status_epoch) == 3, "the epoch was not raised twice");
+    stage.close();
+}
+
+/// A power cut has left one label with the newest epoch. It must not be torn before there is
+/// another one.
+void one_newest_label(Stage& stage) {
+    stage.open();
+    stage.faults.script = [&stage](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (is_label(stage, id, io) && io.sector != stage.layout().label_sector.back())
+            return no_trace;
+        return std::nullopt;
+    };
+    stage.expect(stage.write(good_block), "the first write fails");
+    stage.faults.script = nullptr;
+    stage.reload();
+    stage.expect(stage.write(good_block), "a write fails");
+    stage.expect(stage.flush(), "a flush fails");
+    stage.expect(stage.status(status_epoch) == 3, "the epoch was not raised twice");
+    stage.close();
+}
+
+/// A block has left a slot whose entry could not be marked bad any more. Its newest entry must not
+/// go before that: the older one would come to light.
+void forget_the_newest_entry(Stage& stage) {
+    std::uint64_t slot = 0;
+
+    stage.open();
+    fails(stage, other_block);
+    fails(stage, block);
+    // The last slot of the table's first block, then the first one of its second block.
+    stage.expect(stage.write(other_block) && stage.write(block), "a write fails");
+    stage.expect(stage.status(status_table_length) > 1, "the table was not extended");
+    works(stage, other_block);
+    stage.expect(stage.message("forget " + std::to_string(other_block)) == 0, "forget fails");
+
+    // The block moves back to the first one, and the second one does not learn of it.
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (is_slot(stage, id, io) && (slot == 0 || slot == io.sector)) {
+            slot = io.sector;
+            return no_trace;
+        }
+        if (is_table(stage, id, io) && table_index(stage, io) != 0)
+            return no_trace;
+        return std::nullopt;
+    };
+    stage.expect(stage.write(block), "a write to a slot that fails is not rescued");
+    stage.expect(stage.slots_of(block) == 2, "the old entry is gone");
+    stage.faults.script = nullptr;
+    works(stage, block);
+    stage.expect(stage.flush(), "a flush fails");
+    stage.expect(stage.message("forget " + std::to_string(block)) == 0, "forget fails");
+    stage.expect(stage.slots_of(block) == 0, "an entry is left");
+    stage.close();
+    stage.open();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// The table grows, again after a try without superblocks, and once more while a copy of it fails.
+void table_extended(Stage& stage) {
+    unsigned int superblocks = 0;
+
+    stage.open();
+    for (std::uint64_t b = block; b < block + 6; b++)
+        fails(stage, b);
+    stage.expect(stage.write(block, 2), "a write fails");
+    stage.expect(stage.status(status_table_length) == 1, "the table was extended too soon");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_superblock(stage, id, io) && superblocks++ % 4 != 0 ? std::optional(no_trace)
+                                                                      : std::nullopt;
+    };
+    stage.write(block + 2, 2);
+    stage.expect(superblocks != 0 && stage.status(status_table_length) == 1,
+                 "the table was extended without superblocks");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_table(stage, id, io) && *stage.layout().table_copy(io.sector) == 0 &&
+                       table_index(stage, io) != 0
+                   ? std::optional(no_trace)
+                   : std::nullopt;
+    };
+    stage.expect(stage.write(block + 3, 3), "a write fails");
+    stage.expect(stage.status(status_table_length) > 1, "the table was not extended");
+    stage.expect(stage.flush(), "a flush fails");
+    stage.reload();
+    stage.expect(stage.write(block, 6) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// A copy of the table fails, and the next commits are not on it: it must not have a say any more.
+void table_copy_dies(Stage& stage) {
+    stage.open();
+    fails(stage, block);
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_table(stage, id, io) && *stage.layout().table_copy(io.sector) == 0
+                   ? std::optional(Outcome{MODEL_IOERR, {Extent::subset, 0, 3}, false})
+                   : std::nullopt;
+    };
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.expect(stage.counted("table copy dead") != 0, "no copy is dead");
+    fails(stage, other_block);
+    stage.expect(stage.write(other_block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// Blocks that the main cannot read any more are lost by message remap, until they are written.
+void lost_by_message(Stage& stage) {
+    stage.open();
+    for (const std::uint64_t b : {block, block + 1})
+        stage.faults.bad_read[main_disk].insert(sector_of(stage, b));
+    stage.expect(stage.write(block + 2) && stage.flush(), "a write fails");
+    stage.expect(stage.remap(block, 3) == 0, "message remap fails");
+    stage.expect(stage.slots_of(block) == 1 && stage.slots_of(block + 2) == 1, "not moved");
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.reload();
+    stage.expect(stage.write(block + 1, 2) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// A commit long after the epoch was raised raises it again, with labels.
+void epoch_raised_by_a_commit(Stage& stage) {
+    stage.open();
+    fails(stage, block);
+    fails(stage, other_block);
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    jiffies = jiffies + hour;
+    model_seconds += 3601;
+    stage.expect(stage.write(other_block) && stage.flush(), "a write fails");
+    stage.expect(stage.status(status_epoch) == 3, "the epoch was not raised twice");
+    stage.close();
+}
+
+/// Slots fail: new ones, and one that has been in use.
+void slots_fail(Stage& stage) {
+    unsigned int writes = 0;
+
+    stage.open();
+    fails(stage, block);
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_slot(stage, id, io) && writes++ < 2 ? std::optional(no_trace) : std::nullopt;
+    };
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.faults.script = nullptr;
+    stage.reload();
+    std::uint64_t slot = 0;
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (!is_slot(stage, id, io) || (slot != 0 && slot != io.sector))
+            return std::nullopt;
+        slot = io.sector;
+        return Outcome{MODEL_IOERR, {Extent::subset, 0, 5}, false};
+    };
+    stage.expect(stage.write(block, 1, true), "a write fails");
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.expect(stage.slots_of(block) == 1, "more than one slot");
+    stage.close();
+}
+
+/// Somebody else's flush fails and loses the cache, in which the slot was, before the commit.
+void slot_lost_before_its_commit(Stage& stage) {
+    bool slot_sent = false;
+    bool asked = false;
+    bool failed = false;
+
+    stage.open();
+    stage.expect(stage.write(good_block), "the first write fails");
+    fails(stage, block);
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        slot_sent = slot_sent || is_slot(stage, id, io);
+        if (id != spare_disk || io.op != MODEL_FLUSH || !asked || failed)
+            return std::nullopt;
+        failed = true;
+        return Outcome{MODEL_IOERR, {Extent::none, 0, 0}, true};
+    };
+    stage.world().each_step = [&] {
+        if (!slot_sent || asked)
+            return;
+        asked = true;
+        stage.world().user_flush();
+    };
+    stage.write(block);
+    stage.world().each_step = nullptr;
+    stage.expect(asked && failed, "no flush has failed");
+    stage.faults.script = nullptr;
+    stage.flush();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.reload();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// All copies of the table fail, yet reach the medium: the outcome is open until the next commit.
+void commit_in_doubt(Stage& stage) {
+    stage.open();
+    fails(stage, block);
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_table(stage, id, io)
+                   ? std::optional(Outcome{MODEL_IOERR, {Extent::all, 0, 0}, false})
+                   : std::nullopt;
+    };
+    stage.expect(!stage.write(block), "a write is acknowledged without its entry");
+    stage.expect(stage.status(status_doubt) == 1, "nothing is in doubt");
+    works(stage, block);
+    stage.expect(!stage.write(block), "a write to a block in doubt is acknowledged");
+    stage.faults.script = nullptr;
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.expect(stage.status(status_doubt) == 0, "the block is still in doubt");
+    stage.reload();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// Superblocks fail at the first write: nothing may be written before the epoch is up.
+void activation_fails(Stage& stage) {
+    stage.open();
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_superblock(stage, id, io) && stage.layout().superblock_copy(io.sector) != 1
+                   ? std::optional(no_trace)
+                   : std::nullopt;
+    };
+    stage.expect(!stage.write(good_block), "a write passes without an epoch");
+    stage.faults.script = nullptr;
+    fails(stage, block);
+    stage.expect(stage.write(good_block) && stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+// ---- All of them ----
+
+SetOptions plain(bool adopted) {
+    SetOptions options;
+
+    options.adopted = adopted;
+    options.mapped = 0;
+    options.lost = 0;
+    return options;
+}
+
+/// The first block of the table has `free` free slots left.
+SetOptions nearly_full_set(bool adopted, std::uint64_t free) {
+    SetOptions options = plain(adopted);
+
+    options.nr_slots = 700;
+    options.bad_slots = nearly_full(options, free);
+    return options;
+}
+
+struct Script {
+    const char* name;
+    void (*live)(Stage& stage);
+    SetOptions set;
+    bool without_fua = false;  ///< only on disks that have none
+};
+
+const std::vector<Script>& scripts() {
+    static const std::vector<Script> all{
+        {"label in the cache", label_in_the_cache, plain(true), true},
+        {"one newest label", one_newest_label, plain(true)},
+        {"forget the newest entry", forget_the_newest_entry, nearly_full_set(true, 1)},
+        {"forget the newest entry, bare", forget_the_newest_entry, nearly_full_set(false, 1)},
+        {"table extended", table_extended, nearly_full_set(true, 3)},
+        {"table extended, bare", table_extended, nearly_full_set(false, 3)},
+        {"table copy dies", table_copy_dies, plain(false)},
+        {"lost by message", lost_by_message, plain(false)},
+        {"epoch raised by a commit", epoch_raised_by_a_commit, plain(true)},
+        {"slots fail", slots_fail, plain(false)},
+        {"slot lost before its commit", slot_lost_before_its_commit, plain(false)},
+        {"commit in doubt", commit_in_doubt, plain(false)},
+        {"activation fails", activation_fails, plain(true)},
+    };
+    return all;
+}
+
+void run_script(const Script& script, bool fua, Counters& counters, bool verbose) {
+    StageOptions options{script.set, {}, verbose};
+    for (DiskTraits& traits : options.traits)
+        traits.fua = fua;
+
+    try {
+        Stage stage(options, counters);
+        script.live(stage);
+        const std::uint64_t states = stage.check({0, 10, 1, 5, 6, true});
+        if (verbose)
+            std::cout << script.name << (fua ? "" : ", no FUA") << ": " << states << " states\n";
+    } catch (const Violation& v) {
+        throw Violation(v.invariant(), std::string(script.name) +
+                                           (fua ? "" : ", disks without FUA") + ": " + v.what());
+    }
+}
+
+}  // namespace
+
+std::uint64_t run_scripts(Counters& counters, bool verbose) {
+    std::uint64_t lives = 0;
+
+    for (const Script& script : scripts()) {
+        for (const bool fua : {true, false}) {
+            if (fua && script.without_fua)
+                continue;
+            run_script(script, fua, counters, verbose);
+            lives++;
+        }
+    }
+    return lives;
+}
+
+}  // namespace model
