@@ -2,55 +2,88 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <exception>
-#include <iostream>
-#include <memory>
+#include <functional>
 #include <string>
+#include <vector>
 
-#include "libremap/block_io.hpp"
-#include "libremap/dump.hpp"
+#include "cli/terminal.hpp"
 #include "libremap/error.hpp"
-#include "libremap/report.hpp"
+#include "verbs.hpp"
 
+namespace remap_dump {
 namespace {
 
-int dump(const std::string& device, bool json) {
-    const auto io = remap::open_block_io(device, remap::Mode::read_only);
-    remap::StandardOutput standard_output;
-    std::unique_ptr<remap::Emitter> out;
+constexpr const char* footer = R"(Examples:
+  remap-dump /dev/sdb1
+  remap-dump show --json spare.img
 
-    if (json)
-        out = std::make_unique<remap::JsonEmitter>(std::cout);
-    else
-        out = std::make_unique<remap::TextEmitter>(std::cout);
-    const remap::Exit code = remap::dump_device(*io, *out);
-    standard_output.finish();
-    return static_cast<int>(code);
+Without a verb, "show" is meant. "remap-dump VERB --help" tells more.
+
+Exit status: 0 done; 1 done, and damage was seen; 2 not recognised, or damaged
+beyond use; 8 I/O error, in use, or a newer format; 16 wrong use.)";
+
+using Run = std::function<int()>;
+
+/// Options of one verb are bound to its struct; what is to be run is set when it was named.
+struct Verbs {
+    ShowVerb show;
+    Run run;
+};
+
+void add_show(CLI::App& app, Verbs& verbs) {
+    ShowVerb& v = verbs.show;
+    CLI::App* sub =
+        app.add_subcommand("show", "Show everything that dm-remap has on a device (the default)");
+    sub->add_flag("--json", v.json, "Print JSON");
+    sub->add_option("DEVICE", v.device, "Spare or main: a block device or an image file")
+        ->required();
+    sub->callback([&verbs] { verbs.run = [&verbs] { return run_show(verbs.show); }; });
+}
+
+/// CLI11 wants the arguments last first. Without a verb, those of `show` are meant.
+std::vector<std::string> arguments(const CLI::App& app, int argc, char** argv) {
+    std::vector<std::string> words(argv + 1, argv + argc);
+    const std::string first = words.empty() ? "" : words.front();
+    const auto named = [&first](const CLI::App* verb) { return verb->get_name() == first; };
+    const bool general = first == "--help" || first == "-h" || first == "--version";
+
+    if (!general && app.get_subcommands(named).empty())
+        words.insert(words.begin(), "show");
+    return {words.rbegin(), words.rend()};
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Shows, saves, restores and converts the metadata of dm-remap sets.",
+                 "remap-dump");
+    Verbs verbs;
+
+    app.set_version_flag("--version", std::string("remap-dump ") + REMAP_TOOL_VERSION);
+    app.require_subcommand(1);
+    app.footer(footer);
+    add_show(app, verbs);
+    try {
+        app.parse(arguments(app, argc, argv));
+    } catch (const CLI::Success& success) {
+        return app.exit(success);
+    } catch (const CLI::ParseError& error) {
+        cli::message(error.what());
+        return static_cast<int>(remap::Exit::usage);
+    }
+    return verbs.run();
 }
 
 }  // namespace
+}  // namespace remap_dump
 
 int main(int argc, char** argv) {
-    CLI::App app("Show everything that dm-remap has on a device, also when it is damaged.",
-                 "remap-dump");
-    std::string device;
-    bool json = false;
-
-    app.add_option("DEVICE", device, "spare or main: a block device or an image file")->required();
-    app.add_flag("--json", json, "print JSON");
-    app.set_version_flag("--version", std::string("remap-dump ") + REMAP_TOOL_VERSION);
-    app.footer(
-        "Exit status: 0 shown, 1 shown and damage was seen, 2 nothing of ours,\n"
-        "8 the device cannot be read or is of a newer format, 16 wrong usage.");
+    std::signal(SIGPIPE, SIG_IGN);
     try {
-        app.parse(argc, argv);
-        return dump(device, json);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) ? static_cast<int>(remap::Exit::usage) : 0;
+        return remap_dump::run(argc, argv);
     } catch (const remap::Error& error) {
-        std::cerr << "remap-dump: " << remap::printable(error.what()) << "\n";
+        cli::message(error.what());
         return error.exit_code();
     } catch (const std::exception& error) {
-        std::cerr << "remap-dump: " << device << ": " << error.what() << "\n";
+        cli::message(error.what());
         return static_cast<int>(remap::Exit::operational);
     }
 }

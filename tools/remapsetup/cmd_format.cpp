@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <iostream>
 
+#include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
-#include "terminal.hpp"
 
 namespace remapsetup {
 namespace {
@@ -36,11 +36,11 @@ void show(const remap::FormatResult& result, const remap::FormatOptions& options
 
 int run_format(const FormatCommand& command) {
     remap::FormatJob job(command.options);
-    if (!command.yes && !confirmed(job.consequences(), "Go on?")) {
+    if (!command.yes && !cli::confirmed(job.consequences(), "Go on?")) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
-    TerminalObserver observer;
-    const Uninterrupted until_done;
+    cli::TerminalObserver observer;
+    const cli::Uninterrupted until_done;
     const remap::FormatResult result = job.run(observer);
     for (const std::string& warning : result.warnings) {
         observer.warning(warning);

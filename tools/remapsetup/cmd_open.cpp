@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <iostream>
 
+#include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
-#include "terminal.hpp"
 
 namespace remapsetup {
 namespace {
@@ -15,10 +15,10 @@ void silence(const std::string& /*text*/) {}
 
 int run_open(const OpenCommand& command) {
     if (command.all) {
-        return static_cast<int>(
-            remap::open_all(command.all_options, message, command.quiet ? silence : message));
+        return static_cast<int>(remap::open_all(command.all_options, cli::message,
+                                                command.quiet ? silence : cli::message));
     }
-    std::cout << remap::open_set(command.options, message) << "\n";
+    std::cout << remap::open_set(command.options, cli::message) << "\n";
     remap::finish_stdout();
     return static_cast<int>(remap::Exit::ok);
 }

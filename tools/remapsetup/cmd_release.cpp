@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <iostream>
 
+#include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
-#include "terminal.hpp"
 
 namespace remapsetup {
 
 int run_release(const ReleaseCommand& command) {
     remap::ReleaseJob job(command.options);
-    if (!command.yes && !confirmed(job.consequences(), "Go on?")) {
+    if (!command.yes && !cli::confirmed(job.consequences(), "Go on?")) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
-    TerminalObserver observer;
-    const Uninterrupted until_done;
+    cli::TerminalObserver observer;
+    const cli::Uninterrupted until_done;
     const remap::ReleaseResult result = job.run(observer);
     remap::TextEmitter out(std::cout);
     out.text("main", job.main_name());

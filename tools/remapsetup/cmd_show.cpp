@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "libremap/dm.hpp"
 #include "libremap/error.hpp"
@@ -11,7 +12,6 @@
 #include "libremap/report.hpp"
 #include "libremap/status.hpp"
 #include "libremap/text.hpp"
-#include "terminal.hpp"
 
 namespace remapsetup {
 namespace {
@@ -52,8 +52,8 @@ std::map<remap::Uuid, ListedSet> collect_sets(const std::vector<remap::SeenMembe
     std::map<remap::Uuid, ListedSet> sets;
     for (const remap::SeenMember& member : members) {
         if (member.info.newer) {
-            message(remap::cat(member.device.path, ": a member in format ", member.info.version,
-                               ", newer than this program"));
+            cli::message(remap::cat(member.device.path, ": a member in format ",
+                                    member.info.version, ", newer than this program"));
             continue;
         }
         ListedSet& set = sets[member.info.set];
@@ -84,7 +84,7 @@ int run_probe(const ProbeCommand& command) {
     const auto info = remap::probe_member(*io);
     if (!info) {
         if (!command.udev) {
-            message(command.device + ": not a member of a set");
+            cli::message(command.device + ": not a member of a set");
         }
         return static_cast<int>(remap::Exit::unrecognised);
     }

@@ -5,10 +5,10 @@
 #include <functional>
 #include <iostream>
 
+#include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "libremap/error.hpp"
 #include "libremap/remaptab.hpp"
-#include "terminal.hpp"
 
 namespace remapsetup {
 namespace {
@@ -168,7 +168,7 @@ int run(int argc, char** argv) {
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::ParseError& error) {
-        message(error.what());
+        cli::message(error.what());
         return static_cast<int>(remap::Exit::usage);
     }
     return commands.run();
@@ -184,10 +184,10 @@ int main(int argc, char** argv) {
     try {
         return remapsetup::run(argc, argv);
     } catch (const remap::Error& error) {
-        remapsetup::message(error.what());
+        cli::message(error.what());
         return error.exit_code();
     } catch (const std::exception& error) {
-        remapsetup::message(error.what());
+        cli::message(error.what());
         return static_cast<int>(remap::Exit::operational);
     }
 }

@@ -4,12 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iostream>
 
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
 
-namespace remapsetup {
+namespace cli {
 namespace {
 
 constexpr std::chrono::milliseconds refresh{100};
@@ -42,7 +43,7 @@ bool confirmed(const std::string& consequences, const std::string& question) {
 }
 
 void message(const std::string& text) {
-    std::cerr << "remapsetup: " << printable_lines(text) << "\n";
+    std::cerr << program_invocation_short_name << ": " << printable_lines(text) << "\n";
 }
 
 Uninterrupted::Uninterrupted() {
@@ -90,4 +91,4 @@ void TerminalObserver::warning(const std::string& text) {
     message("warning: " + text);
 }
 
-}  // namespace remapsetup
+}  // namespace cli

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the tools have in common as programs that somebody calls.
 #pragma once
 
 #include <signal.h>
@@ -8,13 +10,13 @@
 
 #include "libremap/observer.hpp"
 
-namespace remapsetup {
+namespace cli {
 
 /// Asks a question on the terminal; true for "yes". Throws remap::Error (usage) when there is no
 /// terminal to ask on, saying that --yes is needed.
 bool confirmed(const std::string& consequences, const std::string& question);
 
-/// A message on standard error, as all tools write them.
+/// A message on standard error, as all tools write them: the tool's name, a colon, the text.
 void message(const std::string& text);
 
 /// Keeps signals from the keyboard and from a shutdown waiting while it lives: what is being
@@ -46,4 +48,4 @@ class TerminalObserver : public remap::Observer {
     std::chrono::steady_clock::time_point last_;
 };
 
-}  // namespace remapsetup
+}  // namespace cli
