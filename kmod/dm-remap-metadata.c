@@ -271,6 +271,8 @@ struct remap_sb_scan {
 	bool strange_version;		/* beside a bad checksum */
 	bool conflict;			/* equal generation, other content */
 	bool other_group;
+	u64 torn[2 * REMAP_SB_COPIES];	/* generations in copies with a bad checksum */
+	unsigned int nr_torn;
 };
 
 /* Equal but for crc, copy and position? */
@@ -322,6 +324,7 @@ static void remap_scan_sb(struct remap_md *md, sector_t sector, unsigned int cop
 	if (!valid) {
 		DMWARN("%s: spare: superblock copy %u at sector %llu: bad checksum",
 		       md->name, copy, (unsigned long long)sector);
+		scan->torn[scan->nr_torn++] = le64_to_cpu(head->generation);
 		return;
 	}
 	if (head->role != REMAP_ROLE_SPARE || head->copy != copy ||
@@ -386,6 +389,23 @@ static void remap_scan_spare(struct remap_md *md, struct remap_sb_scan *scan)
 		if (recorded[i] < bdev_nr_sectors(md->spare) &&
 		    !remap_sb_scanned(md, recorded[i], i))
 			remap_scan_sb(md, recorded[i], i, scan);
+}
+
+/*
+ * A copy that a power cut has torn may be made whole by another write that is
+ * torn, if that one has the same generation.  So no generation is used that any
+ * copy names; but one that cannot be of this life of the set is no reason.
+ */
+static u64 remap_highest_generation(const struct remap_sb_scan *scan)
+{
+	u64 highest = le64_to_cpu(scan->best->head.generation);
+	unsigned int i;
+
+	for (i = 0; i < scan->nr_torn; i++)
+		if (upper_32_bits(scan->torn[i]) <= le32_to_cpu(scan->best->epoch) + 1ULL &&
+		    lower_32_bits(scan->torn[i]) <= S32_MAX)
+			highest = max(highest, scan->torn[i]);
+	return highest;
 }
 
 /* Says what the device given as spare is instead, for the message. */
@@ -913,7 +933,7 @@ static int remap_read_sbs(struct remap_md *md, char **reason)
 		return -EINVAL;
 
 	md->seed = remap_seed(md->sb->head.set_uuid, md->sb->head.nonce);
-	md->generation = le64_to_cpu(md->sb->head.generation);
+	md->generation = remap_highest_generation(&scan);
 	md->sb_degraded = scan.nr_valid < REMAP_SB_COPIES;
 	md->sb_pending = scan.nr_valid < REMAP_SB_QUORUM;
 	*reason = remap_check_labels(md);

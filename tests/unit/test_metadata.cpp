@@ -302,6 +302,28 @@ TEST_CASE("generations rise, and with the epoch") {
     CHECK(next_generation(3, (4ULL << 32) + 5) == (4ULL << 32) + 6);
 }
 
+TEST_CASE("no generation is used again that a torn superblock names") {
+    SampleSet set;
+    const std::uint64_t newest = set.superblock.head.generation;
+    const std::uint64_t torn = GENERATE_COPY(newest + 7, newest + (1ULL << 32),
+                                             newest + (2ULL << 32), newest | 0x80000000ULL);
+    Superblock next = set.superblock;
+    auto bytes = set.spare.read(set.superblock.sb_sector[0], REMAP_SB_SECTORS);
+
+    // The first sector has arrived, the others have not.
+    next.head.generation = torn;
+    next.updated++;
+    next.members.at(0).serial = "torn";
+    write_superblock_copy(set.spare, next, 0);
+    set.spare.write(set.superblock.sb_sector[0] + 1, ConstBytes(bytes).subspan(sector_size));
+
+    const SuperblockScan scan = scan_superblocks(set.spare);
+    REQUIRE(scan.winner);
+    CHECK(scan.count(Verdict::bad_crc) == 1);
+    const bool of_this_life = torn == newest + 7 || torn == newest + (1ULL << 32);
+    CHECK(scan.highest_generation == (of_this_life ? torn : newest));
+}
+
 TEST_CASE("a superblock that does not reach a quorum of places is an error") {
     SampleSet set;
     FaultIo fault(set.spare);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libremap/metadata.hpp"
 
+#include <endian.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -167,6 +169,25 @@ void order_copies(SuperblockScan& scan, const Superblock& winner) {
     }
 }
 
+/// The highest generation that a copy with a bad checksum names, if it can be of this life of the
+/// set. It must not be used again: a copy that is torn twice, between two superblocks of one
+/// generation, could become whole.
+std::uint64_t highest_torn_generation(const std::vector<SuperblockCopy>& copies,
+                                      std::uint32_t epoch) {
+    std::uint64_t highest = 0;
+
+    for (const SuperblockCopy& copy : copies) {
+        if (copy.verdict != Verdict::bad_crc)
+            continue;
+        remap_head head;
+        std::memcpy(&head, copy.bytes.data(), sizeof(head));
+        const std::uint64_t generation = le64toh(head.generation);
+        if (generation >> 32 <= epoch + 1ULL && (generation & 0xffffffffU) <= 0x7fffffffU)
+            highest = std::max(highest, generation);
+    }
+    return highest;
+}
+
 /// Is what is not current no more than what an interrupted update leaves?
 bool update_interrupted(const SuperblockScan& scan, const Superblock& winner) {
     std::uint64_t older = 0;
@@ -206,6 +227,8 @@ void choose_winner(SuperblockScan& scan) {
     if (!chosen)
         return;
     const Superblock newest = *scan.copies[chosen->newest].value;
+    scan.highest_generation =
+        std::max(scan.highest_generation, highest_torn_generation(scan.copies, newest.epoch));
     scan.winner_index = static_cast<int>(chosen->newest);
     if (scan.ambiguous) {
         for (SuperblockCopy& copy : scan.copies) {
