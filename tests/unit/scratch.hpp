@@ -81,7 +81,9 @@ inline Result run(const std::vector<std::string>& words) {
     argv.push_back(nullptr);
     std::string path = "PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
     std::string locale = "LC_ALL=C";
-    char* env[] = {path.data(), locale.data(), nullptr};
+    const char* folder_of_undo = ::getenv("REMAP_STATE_DIR");
+    std::string state = std::string("REMAP_STATE_DIR=") + (folder_of_undo ? folder_of_undo : "");
+    char* env[] = {path.data(), locale.data(), state.data(), nullptr};
     ::setenv("PATH", path.c_str() + 5, 1);
     pid_t pid = 0;
     const int error = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), env);

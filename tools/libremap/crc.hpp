@@ -9,6 +9,9 @@
 
 namespace remap {
 
+/// CRC-32 (zlib's) of `bytes`, continued from `crc`.
+std::uint32_t crc_of(std::span<const std::uint8_t> bytes, std::uint32_t crc = 0);
+
 /// The CRC from which every checksum of a set is continued: set UUID and format nonce.
 std::uint32_t crc_seed(const Uuid& set_uuid, std::uint64_t nonce);
 

@@ -4,14 +4,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <ostream>
 #include <set>
 #include <sstream>
 
 #include "libremap/error.hpp"
+#include "libremap/rehearsal.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
+#include "libremap/undo.hpp"
+#include "libremap/undo_place.hpp"
 
 namespace remap {
 namespace {
@@ -51,6 +55,10 @@ class Run {
     CheckResult check(const Devices& devices) const;
     Wanted wanted_of_mode(const CheckResult& result);
     void repair(CheckResult& result, const Wanted& wanted);
+    std::unique_ptr<UndoFileSink> new_undo_file(const UndoHeader& header, std::uint64_t bytes);
+    std::unique_ptr<UndoFileSink> write_undo_file(const UndoHeader& header,
+                                                  const Rehearsal& rehearsal,
+                                                  const Devices& devices);
     void report(const CheckResult& result) const;
     void report_text(const CheckResult& result) const;
     void summary(const CheckResult& result) const;
@@ -58,6 +66,7 @@ class Run {
 
     const FsckOptions& options_;
     FsckFrontend& frontend_;
+    std::string undo_path_;  ///< of the undo file that was written
 };
 
 Devices Run::open(Mode spare_mode, Mode main_mode) const {
@@ -104,14 +113,69 @@ Wanted Run::wanted_of_mode(const CheckResult& result) {
     return [answers](const Finding& f) { return answers->count(key(f)) > 0; };
 }
 
+/// The file that was asked for, or one in the first state directory that takes it; null, with a
+/// warning, if none does.
+std::unique_ptr<UndoFileSink> Run::new_undo_file(const UndoHeader& header, std::uint64_t bytes) {
+    if (options_.undo_file)
+        return std::make_unique<UndoFileSink>(*options_.undo_file);
+    std::string why;
+    for (const std::string& folder : state_directories()) {
+        try {
+            return make_default_undo(folder, header.set_uuid, header.time, bytes);
+        } catch (const Error& error) {
+            why += cat(why.empty() ? "" : "; ", error.what());
+        }
+    }
+    frontend_.err << options_.spare << ": no undo file is written: " << printable(why) << "\n";
+    return nullptr;
+}
+
+/// Durable when it returns. Null: there is none, and none was asked for.
+std::unique_ptr<UndoFileSink> Run::write_undo_file(const UndoHeader& header,
+                                                   const Rehearsal& rehearsal,
+                                                   const Devices& devices) {
+    auto sink = new_undo_file(header, undo_size(rehearsal.journal));
+
+    if (!sink)
+        return nullptr;
+    try {
+        write_undo(*sink, header, rehearsal.journal, *devices.spare, devices.main.get());
+    } catch (const Error& error) {
+        sink->discard();
+        if (options_.undo_file)
+            throw;
+        frontend_.err << options_.spare << ": no undo file is written: " << printable(error.what())
+                      << "\n";
+        return nullptr;
+    }
+    undo_path_ = sink->path();
+    if (!options_.undo_file)
+        prune_undo_files(std::filesystem::path(undo_path_).parent_path().string(), header.set_uuid,
+                         undo_path_);
+    return sink;
+}
+
 void Run::repair(CheckResult& result, const Wanted& wanted) {
     if (!wants_any(result, wanted))
         return;
     const Mode main_mode = wants_main(result, wanted) ? Mode::read_write : Mode::read_only;
     const Devices devices = open(Mode::read_write, main_mode);
+    BlockIo* main = main_mode == Mode::read_write ? devices.main.get() : nullptr;
     result = check(devices);
-    apply_plan(result, *devices.spare, main_mode == Mode::read_write ? devices.main.get() : nullptr,
-               wanted);
+    if (!wants_any(result, wanted) || !result.superblock)
+        return;
+    const Rehearsal rehearsal = rehearse(result, *devices.spare, main, wanted);
+    const UndoHeader header = undo_header(result, rehearsal);
+    const auto sink =
+        rehearsal.journal.empty() ? nullptr : write_undo_file(header, rehearsal, devices);
+    if (!sink)
+        return apply_plan(result, *devices.spare, main, wanted);
+    const unsigned int refused =
+        apply_rehearsed(result, rehearsal, *devices.spare, main, wanted, *sink, header.id);
+    if (refused > 0)
+        throw Error(Exit::operational,
+                    cat(options_.spare, ": ", refused,
+                        " writes were not made: they were not in the undo file ", undo_path_));
 }
 
 void Run::report_text(const CheckResult& result) const {
@@ -144,6 +208,11 @@ void Run::summary(const CheckResult& result) const {
     else
         frontend_.out << problems << (problems == 1 ? " problem" : " problems") << ", " << repaired
                       << " repaired\n";
+    if (!undo_path_.empty())
+        frontend_.out << options_.spare << ": to take it back: remap-fsck --undo "
+                      << printable(undo_path_) << " "
+                      << (options_.main ? cat("--main ", *options_.main, " ") : "")
+                      << options_.spare << "\n";
 }
 
 void Run::report_json(const CheckResult& result, int exit_code) const {
@@ -184,6 +253,7 @@ void Run::report_json(const CheckResult& result, int exit_code) const {
         json.end_object();
     }
     json.end_list();
+    text("undo_file", undo_path_);
     json.number("exit_code", static_cast<std::uint64_t>(exit_code));
     json.finish();
 }
@@ -198,15 +268,21 @@ int Run::go() {
         result = check(devices);
     }
     int bits = fsck::ok;
+    bool busy = false;
     try {
         if (result.refused.empty())
             repair(result, wanted_of_mode(result));
+    } catch (const BusyError& error) {
+        frontend_.err << printable(error.what()) << "\n";
+        bits = fsck::operational;
+        busy = true;
     } catch (const Error& error) {
         frontend_.err << printable(error.what()) << "\n";
         bits = fsck::operational;
     }
-    if (bits == fsck::ok)
-        bits = result.exit_bits(options_.mode == FsckMode::preen);
+    // Busy is 8 and nothing else: systemd-fsck lets a boot go on then.
+    if (!busy)
+        bits |= result.exit_bits(options_.mode == FsckMode::preen);
     if (options_.json)
         report_json(result, bits);
     else if (options_.mode != FsckMode::preen || bits != fsck::ok || result.damaged())
@@ -227,6 +303,51 @@ int run_fsck(const FsckOptions& options, FsckFrontend& frontend) {
     } catch (const std::exception& error) {
         // Above all std::bad_alloc: what is on the disk must not end a program that has more to do.
         frontend.err << options.spare << ": cannot be checked: " << error.what() << "\n";
+        return fsck::operational;
+    }
+}
+
+namespace {
+
+int undo(const UndoOptions& options, FsckFrontend& frontend) {
+    const UndoLog log = read_undo(options.file);
+    const auto mode = [&](unsigned int member) {
+        return log.writes(member) && !options.only_check ? Mode::read_write : Mode::read_only;
+    };
+    const auto spare = open_block_io(options.spare, mode(0));
+    const bool has_main = log.header.members.size() > 1;
+    const auto main = options.main && has_main ? open_block_io(*options.main, mode(1)) : nullptr;
+
+    if (options.main && !has_main)
+        frontend.out << *options.main << ": the repair did not write to the main\n";
+    if (options.only_check) {
+        verify_undo(log, *spare, main.get());
+        frontend.out << options.spare << ": " << log.sectors() << " sectors can be given back\n";
+        return fsck::ok;
+    }
+    const UndoResult result = undo_repair(log, *spare, main.get());
+    for (const std::string& error : result.errors)
+        frontend.err << printable(error) << "\n";
+    frontend.out << options.spare << ": set " << log.header.set_uuid << ", "
+                 << log.sectors() - result.restored - result.same << " of " << log.sectors()
+                 << " sectors are not as they were before the repair; " << result.restored
+                 << " written, " << result.same << " had not been changed or were back already\n";
+    if (log.unreadable_sectors() > 0)
+        frontend.out << options.spare << ": " << log.unreadable_sectors()
+                     << " sectors could not be read before the repair and stay as they are\n";
+    return result.errors.empty() ? fsck::ok : fsck::operational;
+}
+
+}  // namespace
+
+int run_undo(const UndoOptions& options, FsckFrontend& frontend) {
+    try {
+        return undo(options, frontend);
+    } catch (const Error& error) {
+        frontend.err << printable(error.what()) << "\n";
+        return error.code() == Exit::usage ? fsck::usage : fsck::operational;
+    } catch (const std::exception& error) {
+        frontend.err << options.spare << ": cannot be undone: " << error.what() << "\n";
         return fsck::operational;
     }
 }

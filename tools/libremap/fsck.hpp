@@ -24,6 +24,8 @@ struct FsckOptions {
     std::optional<std::string> main;
     FsckMode mode = FsckMode::check;
     bool json = false;
+    /// Where the undo file goes; not given: to a state directory, if there is one.
+    std::optional<std::string> undo_file;
     int progress_fd = -1;  ///< lines "pass done total device" go there, as fsck(8) wants them
 };
 
@@ -36,8 +38,19 @@ struct FsckFrontend {
 };
 
 /// Checks, repairs as the mode says, and reports. Devices are opened for writing only when a
-/// repair is about to be made; what is repaired was then found again under that lock. Returns
-/// fsck(8) exit bits. Throws nothing.
+/// repair is about to be made; what is repaired was then found again under that lock, and what it
+/// writes over is in an undo file by then. Returns fsck(8) exit bits. Throws nothing.
 int run_fsck(const FsckOptions& options, FsckFrontend& frontend);
+
+struct UndoOptions {
+    std::string file;
+    std::string spare;
+    std::optional<std::string> main;
+    bool only_check = false;  ///< say what would be done
+};
+
+/// `remap-fsck --undo`: takes a repair back. Returns fsck::ok, fsck::operational when it is refused
+/// or a device fails, or fsck::usage. Throws nothing.
+int run_undo(const UndoOptions& options, FsckFrontend& frontend);
 
 }  // namespace remap

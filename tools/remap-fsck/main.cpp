@@ -5,6 +5,7 @@
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <string>
 
 #include "libremap/error.hpp"
@@ -17,6 +18,8 @@ namespace {
 struct Arguments {
     std::string spare;
     std::string main;
+    std::string undo_file;
+    std::string undo;
     bool no = false;
     bool preen = false;
     bool yes = false;
@@ -35,7 +38,15 @@ void define(CLI::App& app, Arguments& arguments) {
     auto* yes = app.add_flag("-y", arguments.yes, "repair everything that can be repaired");
     no->excludes(preen)->excludes(yes);
     preen->excludes(yes);
-    app.add_flag("--json", arguments.json, "print the findings as JSON");
+    auto* json = app.add_flag("--json", arguments.json, "print the findings as JSON");
+    auto* undo_file = app.add_option("-z,--undo-file", arguments.undo_file,
+                                     "write what the repair overwrites to this new file");
+    undo_file->excludes(no);
+    app.add_option("--undo", arguments.undo, "take the repair of this undo file back")
+        ->excludes(preen)
+        ->excludes(yes)
+        ->excludes(json)
+        ->excludes(undo_file);
     app.add_option("-C", arguments.progress_fd, "write progress to this file descriptor");
     app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
     app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
@@ -64,18 +75,33 @@ bool ask(const std::string& question) {
            (answer.front() == 'y' || answer.front() == 'Y');
 }
 
-int run(const Arguments& arguments) {
-    remap::StandardOutput standard_output;
+std::optional<std::string> if_given(const std::string& value) {
+    return value.empty() ? std::nullopt : std::optional(value);
+}
+
+int undo(const Arguments& arguments, remap::FsckFrontend& frontend) {
+    return remap::run_undo(
+        {arguments.undo, arguments.spare, if_given(arguments.main), arguments.no}, frontend);
+}
+
+int check(const Arguments& arguments, remap::FsckFrontend& frontend) {
     remap::FsckOptions options;
-    remap::FsckFrontend frontend{std::cout, std::cerr, ask};
 
     options.spare = arguments.spare;
-    if (!arguments.main.empty())
-        options.main = arguments.main;
+    options.main = if_given(arguments.main);
+    options.undo_file = if_given(arguments.undo_file);
     options.mode = mode_of(arguments);
     options.json = arguments.json;
     options.progress_fd = arguments.progress_fd;
-    const int bits = remap::run_fsck(options, frontend);
+    return remap::run_fsck(options, frontend);
+}
+
+int run(const Arguments& arguments) {
+    remap::StandardOutput standard_output;
+    remap::FsckFrontend frontend{std::cout, std::cerr, ask};
+    const int bits =
+        arguments.undo.empty() ? check(arguments, frontend) : undo(arguments, frontend);
+
     try {
         standard_output.finish();
     } catch (const remap::Error& error) {
