@@ -92,16 +92,21 @@ void remap_map_abandon(struct remap_map *map);
  */
 bool remap_map_next(const struct remap_map *map, u64 block, u64 *at, struct remap_run *run);
 
-/* True: none of the sectors is in a mapped block.  Never wrong that way. */
+static inline bool remap_map_empty(const struct remap_map *map)
+{
+	/* Pairs with publishing: whoever sees the flag sees the filter. */
+	return likely(!smp_load_acquire(&map->used));
+}
+
+/*
+ * True: none of the sectors is in a mapped block.  Never wrong that way.  For
+ * a map that is not empty.
+ */
 static inline bool remap_map_miss(const struct remap_map *map, u64 sector, u32 bytes)
 {
-	unsigned long first, last;
+	unsigned long first = sector >> map->filter_shift;
+	unsigned long last = (sector + (bytes >> 9) - 1) >> map->filter_shift;
 
-	/* Pairs with publishing: whoever sees the flag sees the filter. */
-	if (likely(!smp_load_acquire(&map->used)))
-		return true;
-	first = sector >> map->filter_shift;
-	last = (sector + (bytes >> 9) - 1) >> map->filter_shift;
 	return first == last && !test_bit(first, map->filter);
 }
 

@@ -1593,7 +1593,8 @@ static void remap_lookup_to_change(struct remap *r, struct remap_io *io, u64 blo
 	rcu_read_lock();
 	phase = remap_enter(r);
 	*hold = remap_claimed(r, block, count);
-	if (remap_map_miss(&r->map, block << r->sectors_shift, count << r->sectors_shift << 9))
+	if (remap_map_empty(&r->map) ||
+	    remap_map_miss(&r->map, block << r->sectors_shift, count << r->sectors_shift << 9))
 		*run = (struct remap_run) { .where = REMAP_AT_MAIN, .count = count };
 	else
 		remap_map_lookup_rcu(&r->map, block, count, run);
@@ -1689,7 +1690,9 @@ static int remap_map_bio(struct dm_target *ti, struct bio *bio)
 
 	if (unlikely(op_is_write(bio_op(bio))))
 		return remap_map_change(r, bio);
-	if (unlikely(!remap_map_miss(&r->map, bio->bi_iter.bi_sector, bio->bi_iter.bi_size)))
+	/* What the second question needs is not to be loaded for the first one. */
+	if (!remap_map_empty(&r->map) &&
+	    unlikely(!remap_map_miss(&r->map, bio->bi_iter.bi_sector, bio->bi_iter.bi_size)))
 		return remap_map_read(r, bio);
 
 	io = remap_io(bio);
