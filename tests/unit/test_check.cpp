@@ -147,12 +147,12 @@ TEST_CASE("preening brings back the identical bytes wherever one good copy is le
         CHECK(repaired.exit_bits() == fsck::corrected);
         SampleSet twin = set;
         twin.write_all_as_is();
-        CHECK(set.spare.content() == twin.spare.content());
+        CHECK((set.spare.content() == twin.spare.content()));
 
         const auto before = set.spare.content();
         const CheckResult second = repair(set.spare);
         CHECK(second.exit_bits() == fsck::ok);
-        CHECK(set.spare.content() == before);
+        CHECK((set.spare.content() == before));
     }
 }
 
@@ -223,7 +223,7 @@ TEST_CASE("what a power cut leaves is no damage and stays as it is") {
     found.erase(std::remove(found.begin(), found.end(), "RMF-0313"), found.end());
     CHECK(found == expected);
     CHECK(result.exit_bits() == fsck::ok);
-    CHECK(set.spare.content() == before);
+    CHECK((set.spare.content() == before));
 }
 
 TEST_CASE("an old copy that no power cut explains is repaired") {
@@ -352,7 +352,7 @@ TEST_CASE("what cannot be repaired is reported and nothing is written for it") {
     CHECK(ids(result) == expected);
     CHECK(result.exit_bits() == bits);
     CHECK(result.exit_bits(true) == bits);
-    CHECK(set.spare.content() == before);
+    CHECK((set.spare.content() == before));
 }
 
 TEST_CASE("read-only features: damage is reported, nothing is written") {
@@ -365,7 +365,7 @@ TEST_CASE("read-only features: damage is reported, nothing is written") {
     const CheckResult result = repair(set.spare, nullptr, true);
     CHECK(ids(result) == Ids{"RMF-0101", "RMF-0115"});
     CHECK_FALSE(result.refused.empty());
-    CHECK(set.spare.content() == before);
+    CHECK((set.spare.content() == before));
 }
 
 TEST_CASE("a foreign superblock copy is replaced only when confirmed") {
@@ -376,9 +376,9 @@ TEST_CASE("a foreign superblock copy is replaced only when confirmed") {
     write_superblock_copy(set.spare, other.superblock, 1);
     const auto damaged = set.spare.content();
     CHECK(repair(set.spare).exit_bits() == fsck::uncorrected);
-    CHECK(set.spare.content() == damaged);
+    CHECK((set.spare.content() == damaged));
     CHECK(repair(set.spare, nullptr, true).exit_bits() == fsck::corrected);
-    CHECK(set.spare.content() == good);
+    CHECK((set.spare.content() == good));
 }
 
 TEST_CASE("a dead table copy is rebuilt and then set live") {
@@ -412,10 +412,11 @@ TEST_CASE("a dead copy cannot be rebuilt from a damaged one") {
     set.superblock.head.generation++;
     write_superblock(set.spare, set.superblock);
     flip(set.spare, set.superblock.table_sector(1, 0), 5000);
+    flip(set.spare, set.superblock.table_sector(1, 1), 5000);
     const auto before = set.spare.content();
     const CheckResult result = repair(set.spare, nullptr, true);
     CHECK(ids(result) == Ids{"RMF-0201", "RMF-0206", "RMF-0210"});
-    CHECK(set.spare.content() == before);
+    CHECK((set.spare.content() == before));
 }
 
 TEST_CASE("used table blocks after the length are taken in when confirmed") {
@@ -536,7 +537,7 @@ TEST_CASE("the wrong main is seen and nothing is written to it") {
     CHECK(found == expected);
     CHECK(result.exit_bits() == fsck::uncorrected);
     CHECK(set.main.content() == main);
-    CHECK(set.spare.content() == spare);
+    CHECK((set.spare.content() == spare));
 }
 
 TEST_CASE("a label that an activation did not reach is no damage") {
@@ -615,7 +616,7 @@ TEST_CASE("many missing hidden blocks, or lost table blocks, in a row are one fi
         for (unsigned int copy = 0; copy < 2; copy++)
             scribble(set.spare, set.superblock.table_sector(1, copy), 16, 0);
         const CheckResult result = check_set(set.spare, nullptr);
-        CHECK(ids(result) == Ids{"RMF-0205", "RMF-0205", "RMF-0205", "RMF-0205", "RMF-0206"});
+        CHECK(ids(result) == Ids{"RMF-0205", "RMF-0205", "RMF-0206"});
     }
 }
 
@@ -686,7 +687,7 @@ TEST_CASE("a set of 4096-byte blocks is checked and repaired alike") {
     scribble(set.spare, set.superblock.table_sector(0, 1), 8);
     CHECK(repair(set.spare, &set.main, true).exit_bits() == fsck::corrected);
     CHECK(set.main.content() == main);
-    CHECK(set.spare.content() == spare);
+    CHECK((set.spare.content() == spare));
 }
 
 TEST_CASE("an adoption that is not finished needs the main") {

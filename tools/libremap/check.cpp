@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "libremap/salvage.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -24,12 +25,13 @@ constexpr std::array superblock_ids = {
     CopyIds{Verdict::stale, "RMF-0103"},      CopyIds{Verdict::misplaced, "RMF-0104"},
     CopyIds{Verdict::absent, "RMF-0105"},     CopyIds{Verdict::implausible, "RMF-0106"},
     CopyIds{Verdict::wrong_role, "RMF-0107"}, CopyIds{Verdict::foreign, "RMF-0108"},
+    CopyIds{Verdict::torn, "RMF-0118"},
 };
 
 constexpr std::array table_ids = {
     CopyIds{Verdict::bad_crc, "RMF-0201"}, CopyIds{Verdict::unreadable, "RMF-0202"},
     CopyIds{Verdict::stale, "RMF-0203"},   CopyIds{Verdict::misplaced, "RMF-0204"},
-    CopyIds{Verdict::absent, "RMF-0205"},
+    CopyIds{Verdict::absent, "RMF-0205"},  CopyIds{Verdict::torn, "RMF-0215"},
 };
 
 /// What check_entry calls the fault, and its id.
@@ -73,13 +75,18 @@ class Checker {
     Finding& add(const char* id, const BlockIo& device, std::string structure);
     void explain(Finding& finding, const FieldProblem& problem) const;
     /// Plans a step for the finding added last.
-    void plan(Kind kind, unsigned int copy, std::uint64_t index);
+    void plan(Kind kind, unsigned int copy, std::uint64_t index, std::uint64_t count = 1);
 
     bool check_superblocks();
     void check_superblock_copy(const SuperblockCopy& copy);
+    void choose_superblock();
+    void note_superblock_copies();
     void no_winner();
     void check_set_state();
     void check_table();
+    void recombine_lost_blocks();
+    void judge_torn_copies();
+    void note_table_copies();
     void check_table_copies();
     void check_lost_blocks();
     bool table_on_device() const;
@@ -94,6 +101,9 @@ class Checker {
     void check_labels();
     void check_label(unsigned int number, std::vector<Finding>& repairs);
     bool in_exposed_extent(std::uint64_t block) const;
+    void note_label(unsigned int number, Verdict verdict, int error,
+                    std::optional<std::uint64_t> generation);
+    void note_filler(std::uint64_t block, Verdict verdict, int error);
     void judge_label_epochs();
     void note_older_labels();
     void check_fillers();
@@ -125,11 +135,11 @@ void Checker::explain(Finding& finding, const FieldProblem& problem) const {
     finding.found = problem.found;
 }
 
-void Checker::plan(Kind kind, unsigned int copy, std::uint64_t index) {
+void Checker::plan(Kind kind, unsigned int copy, std::uint64_t index, std::uint64_t count) {
     if (!result_.refused.empty())
         return;
     result_.findings.back().repairable = true;
-    result_.plan.push_back({kind, result_.findings.size() - 1, copy, index});
+    result_.plan.push_back({kind, result_.findings.size() - 1, copy, index, count});
 }
 
 // --- superblocks ------------------------------------------------------------------------------
@@ -174,13 +184,56 @@ void Checker::check_superblock_copy(const SuperblockCopy& copy) {
         plan(Kind::superblock_copy, copy.copy, 0);
 }
 
+/// The winner, or what can be put together where no copy is valid.
+void Checker::choose_superblock() {
+    SuperblockScan& scan = result_.scan;
+
+    if (scan.newer_version)
+        return;
+    if (scan.winner_index >= 0 && (scan.winner || scan.majority)) {
+        result_.superblock = scan.winner ? scan.winner : scan.majority;
+        result_.superblock_bytes = scan.copies[static_cast<std::size_t>(scan.winner_index)].bytes;
+        for (SuperblockCopy& copy : scan.copies) {
+            if (copy.verdict == Verdict::bad_crc && superblock_copy_torn(scan, copy))
+                copy.verdict = Verdict::torn;
+        }
+        return;
+    }
+    if (scan.conflict || scan.ambiguous)
+        return;
+    const auto recombined = recombine_superblock(spare_, scan);
+    if (!recombined)
+        return;
+    result_.superblock = recombined->superblock;
+    result_.superblock_bytes = recombined->bytes;
+    scan.highest_generation = recombined->superblock.head.generation;
+    Finding& finding = add("RMF-0117", spare_, "superblock");
+    finding.expected = "a valid copy";
+    finding.found = remap::explain(scan);
+    plan(Kind::superblock, 0, 0);
+}
+
+void Checker::note_superblock_copies() {
+    for (const SuperblockCopy& copy : result_.scan.copies) {
+        CopyVerdict& verdict = result_.copies.emplace_back();
+        verdict.device = spare_.name();
+        verdict.structure = "superblock";
+        verdict.copy = copy.copy;
+        verdict.sector = copy.sector;
+        verdict.verdict = copy.verdict;
+        verdict.error = copy.error;
+        if (copy.value)
+            verdict.generation = copy.value->head.generation;
+    }
+}
+
 /// True if there is a superblock to go on with.
 bool Checker::check_superblocks() {
     result_.scan = scan_superblocks(spare_);
     const SuperblockScan& scan = result_.scan;
 
-    if (!scan.newer_version)
-        result_.superblock = scan.winner ? scan.winner : scan.majority;
+    choose_superblock();
+    note_superblock_copies();
     if (!result_.superblock)
         no_winner();
     else if ((sb().head.ro_compat & ~REMAP_RO_COMPAT_KNOWN) != 0)
@@ -188,7 +241,7 @@ bool Checker::check_superblocks() {
     if (!result_.refused.empty() && result_.superblock)
         add("RMF-0115", spare_, "superblock").found = result_.refused;
     for (const SuperblockCopy& copy : scan.copies) {
-        if (result_.superblock)
+        if (result_.superblock && scan.winner_index >= 0)
             check_superblock_copy(copy);
     }
     if (scan.interrupted) {
@@ -231,17 +284,16 @@ bool Checker::leftover_of_commit(const TableProblem& problem) const {
 
     if (problem.verdict != Verdict::stale || newest != table.highest_generation)
         return false;
+    const auto [first, end] = std::equal_range(
+        table.problems.begin(), table.problems.end(), problem,
+        [](const TableProblem& a, const TableProblem& b) { return a.index < b.index; });
     // All live copies after this one must be old as well, and so must be none before a new one.
-    for (const TableProblem& other : table.problems) {
-        if (other.index == problem.index && other.verdict != Verdict::stale)
-            return false;
-    }
+    if (std::any_of(first, end, [](const auto& other) { return other.verdict != Verdict::stale; }))
+        return false;
     for (unsigned int copy = problem.copy + 1; copy < sb().segment().nr_copies; copy++) {
         const bool live = (sb().live_copies & (1U << copy)) != 0;
-        const bool old = std::any_of(table.problems.begin(), table.problems.end(),
-                                     [&](const TableProblem& other) {
-                                         return other.index == problem.index && other.copy == copy;
-                                     });
+        const bool old =
+            std::any_of(first, end, [copy](const auto& other) { return other.copy == copy; });
         if (live && !old)
             return false;
     }
@@ -250,23 +302,126 @@ bool Checker::leftover_of_commit(const TableProblem& problem) const {
 
 void Checker::check_table_copies() {
     const Table& table = result_.table;
+    const auto in = [](const std::vector<std::uint64_t>& list, std::uint64_t index) {
+        return std::binary_search(list.begin(), list.end(), index);
+    };
+    std::vector<const TableProblem*> by_copy;
 
-    for (const TableProblem& p : table.problems) {
-        const char* id = id_for(table_ids, p.verdict);
-        if (!id)  // a conflict, which check_lost_blocks reports
+    for (const TableProblem& p : table.problems)
+        by_copy.push_back(&p);
+    std::stable_sort(by_copy.begin(), by_copy.end(),
+                     [](const auto* a, const auto* b) { return a->copy < b->copy; });
+    const TableProblem* last = nullptr;
+    bool last_planned = false;
+    for (const TableProblem* p : by_copy) {
+        const char* id = id_for(table_ids, p->verdict);
+        // A conflict or what was put together has a finding for all copies.
+        if (!id || in(table.recombined, p->index))
             continue;
-        const bool leftover = !table.is_lost(p.index) && leftover_of_commit(p);
-        Finding& finding = add(leftover ? "RMF-0208" : id, spare_, "table block");
-        finding.index = p.index;
-        finding.copy = p.copy;
-        finding.sector = p.sector;
-        finding.verdict = verdict_name(p.verdict);
-        explain(finding, p.problem);
-        const bool source =
-            !table.is_lost(p.index) &&
-            !std::binary_search(table.miscounted.begin(), table.miscounted.end(), p.index);
-        if (!leftover && source)
-            plan(Kind::table_copy, p.copy, p.index);
+        const bool leftover = !table.is_lost(p->index) && leftover_of_commit(*p);
+        const bool planned =
+            !leftover && !table.is_lost(p->index) && !in(table.miscounted, p->index);
+        if (leftover)
+            id = "RMF-0208";
+        if (last && last->copy == p->copy && last->index + 1 == p->index &&
+            last_planned == planned && last->problem.field == p->problem.field &&
+            std::strcmp(result_.findings.back().problem->id, id) == 0) {
+            result_.findings.back().count++;
+            if (planned && result_.refused.empty())
+                result_.plan.back().count++;
+        } else {
+            Finding& finding = add(id, spare_, "table block");
+            finding.index = p->index;
+            finding.copy = p->copy;
+            finding.sector = p->sector;
+            finding.verdict = verdict_name(p->verdict);
+            explain(finding, p->problem);
+            if (planned)
+                plan(Kind::table_copy, p->copy, p->index);
+        }
+        last = p;
+        last_planned = planned;
+    }
+}
+
+/// Blocks of which no copy is whole, but all together are.
+void Checker::recombine_lost_blocks() {
+    Table& table = result_.table;
+    std::vector<std::uint64_t> lost;
+
+    for (const std::uint64_t index : table.lost) {
+        const bool conflict =
+            std::binary_search(table.conflicts.begin(), table.conflicts.end(), index);
+        const auto block = conflict ? std::nullopt : recombine_table_block(spare_, sb(), index);
+        if (!block) {
+            lost.push_back(index);
+            continue;
+        }
+        std::copy(
+            block->entries.begin(), block->entries.end(),
+            table.entries.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK));
+        table.generations[index] = block->generation;
+        table.highest_generation = std::max(table.highest_generation, block->generation);
+        table.recombined.push_back(index);
+    }
+    table.lost = std::move(lost);
+    for (std::size_t i = 0; i < table.recombined.size();) {
+        const std::uint64_t first = table.recombined[i];
+        std::uint64_t count = 0;
+        for (; i < table.recombined.size() && table.recombined[i] == first + count; i++)
+            count++;
+        Finding& finding = add("RMF-0214", spare_, "table block");
+        finding.index = first;
+        finding.count = count;
+        finding.expected = "a valid copy";
+        finding.found = "only damaged ones";
+        plan(Kind::table_block, 0, first, count);
+    }
+}
+
+void Checker::judge_torn_copies() {
+    Table& table = result_.table;
+
+    for (TableProblem& p : table.problems) {
+        if (p.verdict == Verdict::bad_crc && !table.is_lost(p.index) &&
+            table_copy_torn(
+                spare_, sb(), p.index, p.copy, table.generations[p.index],
+                std::span(table.entries)
+                    .subspan(p.index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK)))
+            p.verdict = Verdict::torn;
+    }
+}
+
+/// Each copy in runs of blocks with the same verdict.
+void Checker::note_table_copies() {
+    for (unsigned int copy = 0; copy < sb().segment().nr_copies; copy++) {
+        const bool dead = (sb().live_copies & (1U << copy)) == 0;
+        std::uint64_t next = 0;
+        const auto put = [&](std::uint64_t end, Verdict verdict, int error) {
+            CopyVerdict* last = next == 0 ? nullptr : &result_.copies.back();
+            if (next == end)
+                return;
+            if (!last || last->verdict != verdict || last->error != error) {
+                last = &result_.copies.emplace_back();
+                last->device = spare_.name();
+                last->structure = "table block";
+                last->copy = copy;
+                last->index = next;
+                last->count = 0;
+                last->sector = sb().table_sector(next, copy);
+                last->verdict = verdict;
+                last->error = error;
+            }
+            last->count += end - next;
+            next = end;
+        };
+        for (const TableProblem& p : result_.table.problems) {
+            if (p.copy != copy || dead)
+                continue;
+            put(p.index, Verdict::current, 0);
+            put(p.index + 1, p.verdict, p.error);
+        }
+        put(sb().table_length, dead ? Verdict::dead : Verdict::current, 0);
     }
 }
 
@@ -287,8 +442,9 @@ void Checker::check_lost_blocks() {
         }
         Finding& finding = add(conflict ? "RMF-0207" : "RMF-0206", spare_, "table block");
         finding.index = first;
+        finding.count = count;
         finding.expected = conflict ? "equal copies" : "a valid copy";
-        finding.found = cat(conflict ? "different ones" : "none", run_text(count));
+        finding.found = conflict ? "different ones" : "none";
     }
     for (const std::uint64_t index : table.miscounted)
         add("RMF-0211", spare_, "table block").index = index;
@@ -441,6 +597,9 @@ void Checker::check_table() {
         return;
     }
     result_.table = load_table(spare_, sb(), progress_);
+    recombine_lost_blocks();
+    judge_torn_copies();
+    note_table_copies();
     check_table_copies();
     check_lost_blocks();
     check_dead_copies();
@@ -463,6 +622,37 @@ bool Checker::in_exposed_extent(std::uint64_t block) const {
     });
 }
 
+void Checker::note_label(unsigned int number, Verdict verdict, int error,
+                         std::optional<std::uint64_t> generation) {
+    CopyVerdict& copy = result_.copies.emplace_back();
+
+    copy.device = main_->name();
+    copy.structure = "label";
+    copy.copy = number;
+    copy.sector = sb().label_sector[number];
+    copy.verdict = verdict;
+    copy.error = error;
+    copy.generation = generation;
+}
+
+/// Blocks come in ascending order; those in a row with one verdict are one record.
+void Checker::note_filler(std::uint64_t block, Verdict verdict, int error) {
+    CopyVerdict* last = &result_.copies.back();
+
+    if (last->structure == "filler" && *last->index + last->count == block &&
+        last->verdict == verdict && last->error == error) {
+        last->count++;
+        return;
+    }
+    last = &result_.copies.emplace_back();
+    last->device = main_->name();
+    last->structure = "filler";
+    last->index = block;
+    last->sector = block * sb().block_sectors();
+    last->verdict = verdict;
+    last->error = error;
+}
+
 void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
     const std::uint64_t sector = sb().label_sector[number];
     const Label ours = make_label(sb());
@@ -474,6 +664,7 @@ void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
     finding.copy = number;
     finding.sector = sector;
     if (const int error = main_->try_read(sector, bytes)) {
+        note_label(number, Verdict::unreadable, error, std::nullopt);
         finding.problem = &problem("RMF-0507");
         finding.verdict = verdict_name(Verdict::unreadable);
         finding.found = std::strerror(error);
@@ -491,6 +682,7 @@ void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
         stranger.verdict = verdict_name(Verdict::foreign);
         stranger.expected = cat("set ", ours.head.set_uuid, ", spare ", ours.head.partner_uuid);
         stranger.found = cat("set ", head.set_uuid, ", spare ", head.partner_uuid);
+        note_label(number, Verdict::foreign, 0, head.generation);
         main_is_ours_ = false;
         return;
     }
@@ -499,6 +691,8 @@ void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
         decoded.problem = {"copy and state", cat(number, ", complete"),
                            cat(+head.copy, ", ", set_state_name(head.state))};
     }
+    note_label(number, decoded.verdict, 0,
+               decoded.valid() ? std::optional(head.generation) : std::nullopt);
     if (decoded.valid()) {
         label_epochs_.emplace_back(number, decoded.value.epoch);
         if (!result_.label || decoded.value.epoch > result_.label->epoch)
@@ -546,6 +740,10 @@ void Checker::note_older_labels() {
         finding.field = "epoch";
         finding.expected = cat(result_.label->epoch);
         finding.found = cat(epoch);
+        for (CopyVerdict& copy : result_.copies) {
+            if (copy.structure == "label" && copy.copy == number)
+                copy.verdict = Verdict::stale;
+        }
     }
 }
 
@@ -583,14 +781,19 @@ void Checker::check_extent(const Hidden& extent) {
         const std::uint64_t sector = block * sb().block_sectors();
         if (std::binary_search(sb().label_sector.begin(), sb().label_sector.end(), sector))
             continue;
-        if (main_->try_read(sector, bytes) != 0) {
+        if (const int error = main_->try_read(sector, bytes)) {
             unreadable.push_back(block);
+            note_filler(block, Verdict::unreadable, error);
             continue;
         }
-        const auto decoded = decode_filler(bytes, sector);
+        auto decoded = decode_filler(bytes, sector);
         const Head& head = decoded.value.head;
-        if (!decoded.valid() || head.set_uuid != wanted.head.set_uuid ||
-            head.nonce != wanted.head.nonce || head.member_uuid != wanted.head.member_uuid)
+        if (decoded.valid() &&
+            (head.set_uuid != wanted.head.set_uuid || head.nonce != wanted.head.nonce ||
+             head.member_uuid != wanted.head.member_uuid))
+            decoded.verdict = Verdict::foreign;
+        note_filler(block, decoded.verdict, 0);
+        if (!decoded.valid())
             other.push_back(block);
     }
     const auto report = [&](const char* id, const std::vector<std::uint64_t>& blocks) {
@@ -651,7 +854,7 @@ CheckResult Checker::run() {
                 continue;
             if (result_.refused.empty()) {
                 result_.findings[i].repairable = true;
-                result_.plan.push_back({Kind::recover, i, 0, 0});
+                result_.plan.push_back({Kind::recover, i, 0, 0, 1});
             }
         }
     }
@@ -701,7 +904,9 @@ std::string describe(const Finding& finding) {
                            finding.device, ": ", finding.structure);
 
     if (finding.index)
-        text += cat(" ", *finding.index);
+        text += finding.count > 1
+                    ? cat("s ", *finding.index, " to ", *finding.index + finding.count - 1)
+                    : cat(" ", *finding.index);
     if (finding.copy)
         text += cat(" copy ", *finding.copy);
     if (finding.sector)

@@ -60,6 +60,7 @@ struct Finding {
     std::string device;
     std::string structure;                ///< "superblock", "table block", "slot", "label", …
     std::optional<std::uint64_t> index;   ///< table block, slot or main block
+    std::uint64_t count = 1;              ///< so many from `index` on
     std::optional<std::uint64_t> copy;    ///< number of the copy
     std::optional<std::uint64_t> sector;  ///< where on the device
     std::string verdict;                  ///< verdict_name() of a copy, or empty
@@ -79,7 +80,9 @@ std::string describe(const Finding& finding);
 struct PlannedWrite {
     enum class Kind {
         superblock_copy,  ///< copy `copy` from the winner
-        table_copy,       ///< block `index` of copy `copy` from the winner
+        superblock,       ///< all superblock copies
+        table_copy,       ///< `count` blocks from `index` on of copy `copy` from the winner
+        table_block,      ///< `count` blocks from `index` on of all live copies
         rebuild_copy,     ///< all of dead table copy `copy`, then the superblocks
         extend_table,     ///< table length `index`, on the superblocks
         label,            ///< label number `copy` on the main
@@ -90,17 +93,33 @@ struct PlannedWrite {
     std::size_t finding = 0;  ///< index of the finding that it repairs
     unsigned int copy = 0;
     std::uint64_t index = 0;
+    std::uint64_t count = 1;
 
     bool on_main() const {
         return kind == Kind::label || kind == Kind::filler || kind == Kind::recover;
     }
 };
 
+/// What lies at the places of one copy of a structure, or of `count` of them in a row.
+struct CopyVerdict {
+    std::string device;
+    std::string structure;  ///< "superblock", "table block", "label" or "filler"
+    std::optional<unsigned int> copy;
+    std::optional<std::uint64_t> index;  ///< table block, or block of the main
+    std::uint64_t count = 1;
+    std::uint64_t sector = 0;  ///< of the first
+    Verdict verdict = Verdict::absent;
+    std::optional<std::uint64_t> generation;  ///< of a valid superblock or label
+    int error = 0;                            ///< errno, when unreadable
+};
+
 struct CheckResult {
     std::vector<Finding> findings;
+    std::vector<CopyVerdict> copies;  ///< every copy of every structure that was looked at
     std::vector<PlannedWrite> plan;
     SuperblockScan scan;
     std::optional<Superblock> superblock;  ///< the winner
+    SuperblockBytes superblock_bytes{};    ///< one copy of it
     Table table;                           ///< empty without a winner
     std::optional<Label> label;            ///< the newest of the main, if one was given
     std::uint64_t slots_used = 0;

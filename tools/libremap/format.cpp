@@ -456,6 +456,8 @@ const char* verdict_name(Verdict verdict) {
             return "conflict";
         case Verdict::bad_crc:
             return "bad-crc";
+        case Verdict::torn:
+            return "torn";
         case Verdict::implausible:
             return "implausible";
         case Verdict::misplaced:

@@ -25,6 +25,7 @@ enum class Verdict {
     dead,           ///< a table copy marked as not live
     conflict,       ///< valid, as new as the winner, but with other content
     bad_crc,        ///< ours by its magic, but the checksum is wrong
+    torn,           ///< the same, and made up of two writes, each complete in its sectors
     implausible,    ///< the checksum is right, but a number is outside its bounds
     misplaced,      ///< valid, but written for another place
     foreign,        ///< valid, but of another set, or of this set's earlier life

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "libremap/error.hpp"
+#include "libremap/findings.hpp"
 #include "libremap/rehearsal.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
@@ -221,38 +222,13 @@ void Run::report_json(const CheckResult& result, int exit_code) const {
         if (!value.empty())
             json.text(name, value);
     };
-    const auto number = [&json](const char* name, const std::optional<std::uint64_t>& value) {
-        if (value)
-            json.number(name, *value);
-    };
-
     json.text("device", options_.spare);
     if (result.superblock)
         json.text("set_uuid", result.superblock->head.set_uuid.str());
     json.number("slots_used", result.slots_used);
     json.number("slots_total", result.slots_total);
     text("refused", result.refused);
-    json.begin_list("findings");
-    for (const Finding& f : result.findings) {
-        json.begin_object("");
-        json.text("id", f.problem->id);
-        json.text("severity", severity_name(f.problem->severity));
-        json.text("text", f.problem->text);
-        json.text("device", f.device);
-        json.text("structure", f.structure);
-        number("index", f.index);
-        number("copy", f.copy);
-        number("sector", f.sector);
-        text("verdict", f.verdict);
-        text("field", f.field);
-        text("expected", f.expected);
-        text("found", f.found);
-        json.boolean("repairable", f.repairable);
-        json.boolean("repaired", f.repaired);
-        text("repair_error", f.repair_error);
-        json.end_object();
-    }
-    json.end_list();
+    emit_findings(json, result);
     text("undo_file", undo_path_);
     json.number("exit_code", static_cast<std::uint64_t>(exit_code));
     json.finish();

@@ -121,6 +121,7 @@ struct Table {
     std::vector<TableProblem> problems;      ///< live copies that are not current
     std::vector<std::uint64_t> lost;         ///< blocks without a winner, ascending
     std::vector<std::uint64_t> conflicts;    ///< those of `lost` whose newest copies differ
+    std::vector<std::uint64_t> recombined;   ///< blocks without a winner that a check put together
     std::vector<std::uint64_t> miscounted;   ///< blocks whose header counts its entries wrongly
     std::uint64_t highest_generation = 0;
 

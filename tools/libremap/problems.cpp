@@ -36,6 +36,10 @@ const std::vector<Problem>& problem_table() {
          nullptr},
         {"RMF-0115", warning, none, "has features that allow reading only", nullptr},
         {"RMF-0116", error, none, "not found: this is no spare of dm-remap", nullptr},
+        {"RMF-0117", error, preen,
+         "no copy is valid, but sectors of several make up one whose checksum is right",
+         "write it to all places"},
+        {"RMF-0118", warning, preen, "is half of one write and half of another", rewrite},
 
         // Table blocks
         {"RMF-0201", warning, preen, "checksum is wrong", rewrite},
@@ -54,6 +58,10 @@ const std::vector<Problem>& problem_table() {
          nullptr},
         {"RMF-0213", error, confirmed, "used blocks after the table's end",
          "extend the table so that it holds them"},
+        {"RMF-0214", error, preen,
+         "no copy is valid, but sectors of several make up one whose checksum is right",
+         "write it to all live copies"},
+        {"RMF-0215", warning, preen, "is half of one write and half of another", rewrite},
 
         // Entries
         {"RMF-0301", error, none, "entry is free but not empty", nullptr},

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <algorithm>
+#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,6 +15,26 @@ namespace {
 
 using Kind = PlannedWrite::Kind;
 
+/// Makes all of `count` writes, also when some fail. Throws the first failure.
+void write_all(std::uint64_t count, const std::function<void(std::uint64_t)>& write) {
+    std::optional<Error> first;
+    std::uint64_t failed = 0;
+
+    for (std::uint64_t i = 0; i < count; i++) {
+        try {
+            write(i);
+        } catch (const Error& error) {
+            failed++;
+            if (!first)
+                first = error;
+        }
+    }
+    if (first)
+        throw Error(
+            first->code(),
+            cat(first->what(), failed > 1 ? cat(" (and ", failed - 1, " more)") : std::string()));
+}
+
 class Repairer {
   public:
     Repairer(CheckResult& result, BlockIo& spare, BlockIo* main)
@@ -22,7 +44,9 @@ class Repairer {
 
   private:
     void superblock_copy(unsigned int copy);
-    void table_copy(unsigned int copy, std::uint64_t index);
+    void all_superblocks();
+    void table_copies(unsigned int copy, std::uint64_t index, std::uint64_t count);
+    void table_blocks(std::uint64_t index, std::uint64_t count);
     void rebuild_copy(unsigned int copy);
     void new_superblock(const Superblock& superblock);
     void label(unsigned int number);
@@ -37,8 +61,7 @@ class Repairer {
 };
 
 void Repairer::superblock_copy(unsigned int copy) {
-    const SuperblockScan& scan = result_.scan;
-    SuperblockBytes bytes = scan.copies[static_cast<std::size_t>(scan.winner_index)].bytes;
+    SuperblockBytes bytes = result_.superblock_bytes;
     const std::uint64_t sector = sb().sb_sector[copy];
 
     relocate_superblock(bytes, copy, sector);
@@ -51,9 +74,32 @@ std::span<const Entry> Repairer::entries_of(std::uint64_t index) const {
         .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK);
 }
 
-void Repairer::table_copy(unsigned int copy, std::uint64_t index) {
-    write_table_copy(spare_, sb(), copy, index, result_.table.generations[index],
-                     entries_of(index));
+void Repairer::all_superblocks() {
+    write_all(REMAP_SB_COPIES,
+              [this](std::uint64_t copy) { superblock_copy(static_cast<unsigned int>(copy)); });
+}
+
+/// None of these blocks is the only good copy of anything, so one flush does for all.
+void Repairer::table_copies(unsigned int copy, std::uint64_t index, std::uint64_t count) {
+    write_all(count, [this, copy, index](std::uint64_t i) {
+        spare_.write(sb().table_sector(index + i, copy),
+                     table_block_bytes(sb(), copy, index + i, result_.table.generations[index + i],
+                                       entries_of(index + i)));
+    });
+    spare_.flush();
+}
+
+/// One copy after the other, so that a torn write leaves the others' sectors as they are.
+void Repairer::table_blocks(std::uint64_t index, std::uint64_t count) {
+    const unsigned int copies = sb().segment().nr_copies;
+
+    write_all(count * copies, [this, copies, index](std::uint64_t i) {
+        const auto copy = static_cast<unsigned int>(i % copies);
+        const std::uint64_t block = index + i / copies;
+        if ((sb().live_copies & (1U << copy)) != 0)
+            write_table_copy(spare_, sb(), copy, block, result_.table.generations[block],
+                             entries_of(block));
+    });
 }
 
 /// The copy counts again only when all of it is there, so a power cut leaves it dead.
@@ -102,8 +148,12 @@ void Repairer::carry_out(const PlannedWrite& step) {
     switch (step.kind) {
         case Kind::superblock_copy:
             return superblock_copy(step.copy);
+        case Kind::superblock:
+            return all_superblocks();
         case Kind::table_copy:
-            return table_copy(step.copy, step.index);
+            return table_copies(step.copy, step.index, step.count);
+        case Kind::table_block:
+            return table_blocks(step.index, step.count);
         case Kind::rebuild_copy:
             return rebuild_copy(step.copy);
         case Kind::extend_table: {
