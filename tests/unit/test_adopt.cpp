@@ -8,6 +8,7 @@
 #include "libremap/error.hpp"
 #include "libremap/release.hpp"
 #include "libremap/rescue_file.hpp"
+#include "libremap/text.hpp"
 #include "set_fixture.hpp"
 
 namespace {
@@ -401,13 +402,20 @@ TEST_CASE("A release that cannot write a block back names it and leaves the set 
     CHECK(d.main.content() == d.original);
 }
 
-TEST_CASE("A release refuses a slot that cannot be read", "[adopt]") {
+TEST_CASE("A release names all slots that cannot be read", "[adopt]") {
     Devices d;
     const auto superblock = adopt(d.main, d.spare).superblock;
     remap::Observer quiet;
-    BadDisk bad(d.spare, {}, {superblock.slot_sector(10)});
+    BadDisk bad(
+        d.spare, {},
+        {superblock.slot_sector(10), superblock.slot_sector(11), superblock.slot_sector(200)});
     const std::string error = error_of([&] { remap::release_set(d.main, bad, false, quiet); });
-    CHECK(contains(error, "spare: these blocks cannot be read: 10"));
+    const std::uint64_t far = 200;  // of the hidden blocks' slots, in their order
+    std::uint64_t block = 0;
+    for (const auto& mapping : remap::live_mappings(remap::load_intact_table(d.spare, superblock)))
+        block = mapping.slot == far ? mapping.block : block;
+    CHECK(contains(
+        error, remap::cat("spare: these blocks cannot be read: 10-11, ", block, " (3 in all)")));
     CHECK(fixture::composed_view(d.pair()) == d.original);
 }
 

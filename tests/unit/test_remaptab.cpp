@@ -6,11 +6,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
+#include <vector>
 
 #include "catch.hpp"
 #include "libremap/assemble.hpp"
 #include "libremap/error.hpp"
 #include "libremap/remaptab.hpp"
+#include "libremap/text.hpp"
 
 namespace {
 
@@ -165,4 +168,26 @@ TEST_CASE("Known sets: listed without noauto, or named on the kernel command lin
     CHECK(remap::parse_command_line("a rd.remap=0 b").disabled);
     CHECK_FALSE(remap::parse_command_line("rd.remap=01").disabled);
     CHECK(remap::parse_command_line("rd.remap.uuid=xyz").problems.size() == 1);
+}
+
+TEST_CASE("remaptab: of updates at the same time none is lost", "[remaptab]") {
+    const Folder folder;
+    const std::string file = folder.file("remaptab");
+    constexpr unsigned int writers = 8;
+    constexpr unsigned int each = 10;
+    std::vector<std::thread> threads;
+
+    for (unsigned int w = 0; w < writers; w++) {
+        threads.emplace_back([&file, w] {
+            for (unsigned int i = 0; i < each; i++) {
+                remap::update_remaptab(file, [&](remap::Remaptab& tab) {
+                    tab.add({remap::cat("set-", w, "-", i), remap::Uuid::random(), {}});
+                    return true;
+                });
+            }
+        });
+    }
+    for (std::thread& thread : threads)
+        thread.join();
+    CHECK(remap::Remaptab::load(file).entries().size() == writers * each);
 }

@@ -2,6 +2,7 @@
 #include "libremap/file_util.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,6 +17,16 @@ namespace {
 
 [[noreturn]] void fail(const std::string& path, const char* what, int error) {
     throw Error(Exit::operational, cat(path, ": ", what, ": ", std::strerror(error)));
+}
+
+FileHandle open_directory_of(const std::string& path) {
+    const std::string parent = std::filesystem::path(path).parent_path().string();
+    const int fd =
+        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        fail(path, "cannot open its directory", errno);
+    }
+    return FileHandle(fd);
 }
 
 }  // namespace
@@ -48,12 +59,20 @@ void sync_file(int fd, const std::string& path) {
 }
 
 void sync_directory_of(const std::string& path) {
-    const std::string parent = std::filesystem::path(path).parent_path().string();
-    const FileHandle dir(
-        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (dir.get() < 0 || ::fsync(dir.get()) != 0) {
+    const FileHandle dir = open_directory_of(path);
+    if (::fsync(dir.get()) != 0) {
         fail(path, "cannot make its name durable", errno);
     }
+}
+
+FileHandle lock_directory_of(const std::string& path) {
+    FileHandle dir = open_directory_of(path);
+    while (::flock(dir.get(), LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            fail(path, "cannot lock its directory", errno);
+        }
+    }
+    return dir;
 }
 
 }  // namespace remap

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 
 namespace remap {
 
@@ -13,6 +14,7 @@ class FileHandle {
   public:
     explicit FileHandle(int fd) : fd_(fd) {}
     ~FileHandle();
+    FileHandle(FileHandle&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     FileHandle(const FileHandle&) = delete;
     FileHandle& operator=(const FileHandle&) = delete;
     int get() const { return fd_; }
@@ -29,5 +31,9 @@ void sync_file(int fd, const std::string& path);
 
 /// Makes a name that was created or replaced durable. Throws Error.
 void sync_directory_of(const std::string& path);
+
+/// Waits until nobody else holds the directory of `path` by this call, and holds it until the
+/// descriptor is closed. Throws Error.
+FileHandle lock_directory_of(const std::string& path);
 
 }  // namespace remap

@@ -315,12 +315,13 @@ void FormatJob::add_to_remaptab(FormatResult& result) {
         return;
     }
     try {
-        Remaptab tab = Remaptab::load(remaptab_);
-        if (spare_member_) {
-            tab.remove(spare_member_->set);
-        }
-        tab.add({name_, result.adopted.superblock.head.set_uuid, {}});
-        tab.save();
+        update_remaptab(remaptab_, [&](Remaptab& tab) {
+            if (spare_member_) {
+                tab.remove(spare_member_->set);
+            }
+            tab.add({name_, result.adopted.superblock.head.set_uuid, {}});
+            return true;
+        });
         result.name = name_;
     } catch (const Error& error) {
         result.warnings.push_back(cat("the set is complete, but not listed: ", error.what()));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -18,19 +19,16 @@
 namespace remap {
 namespace {
 
-/// Most block numbers that a refusal lists.
-constexpr std::size_t most_listed = 16;
-
+/// All of them: who decides about a loss has to know what is lost.
 std::string list_of(const std::set<std::uint64_t>& blocks) {
     std::string text;
-    std::size_t listed = 0;
-    for (const std::uint64_t block : blocks) {
-        if (listed++ == most_listed) {
-            return cat(text, ", … (", blocks.size(), " in all)");
+    for (const BlockRun& run : runs_of(blocks, std::numeric_limits<std::uint64_t>::max())) {
+        text += cat(text.empty() ? "" : ", ", run.start);
+        if (run.count > 1) {
+            text += cat("-", run.start + run.count - 1);
         }
-        text += cat(text.empty() ? "" : ", ", block);
     }
-    return text;
+    return cat(text, " (", blocks.size(), " in all)");
 }
 
 /// One release of a set that is mapped as its table says.
@@ -153,11 +151,14 @@ class Release {
         std::set<std::uint64_t> failed;
         for (const BlockRun& run : runs) {
             const auto bytes = content_of(run, unreadable);
-            if (!unreadable.empty()) {
-                give_up(cat(spare_.name(), ": these blocks cannot be read: "), unreadable);
+            // The run goes on to be read only, for the list.
+            if (unreadable.empty()) {
+                write_run(run, bytes);
             }
-            write_run(run, bytes);
             step(run.count);
+        }
+        if (!unreadable.empty()) {
+            give_up(cat(spare_.name(), ": these blocks cannot be read: "), unreadable);
         }
         blocks_.io().flush();
         for (const BlockRun& run : runs) {
@@ -239,10 +240,8 @@ ReleaseResult ReleaseJob::run(Observer& observer) {
         return result;
     }
     try {
-        Remaptab tab = Remaptab::load(file);
-        if (tab.remove(superblock_.head.set_uuid)) {
-            tab.save();
-        }
+        update_remaptab(file,
+                        [this](Remaptab& tab) { return tab.remove(superblock_.head.set_uuid); });
     } catch (const Error& error) {
         observer.warning(cat("the set is released, but still listed: ", error.what()));
     }

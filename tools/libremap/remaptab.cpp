@@ -245,4 +245,12 @@ void Remaptab::save() const {
     sync_directory_of(file);
 }
 
+void update_remaptab(const std::string& file, const std::function<bool(Remaptab&)>& change) {
+    const FileHandle lock = lock_directory_of(resolved(file));
+    Remaptab tab = Remaptab::load(file);
+    if (change(tab)) {
+        tab.save();
+    }
+}
+
 }  // namespace remap

@@ -7,6 +7,7 @@
 // with options separated by commas, or "-", and comments after "#".
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -78,5 +79,9 @@ class Remaptab {
     std::vector<RemaptabEntry> entries_;
     std::vector<std::string> problems_;
 };
+
+/// Loads the file, lets `change` edit it, and saves it if that returns true. No two updates are at
+/// it at a time, so none is lost. Throws Error, and what `change` throws.
+void update_remaptab(const std::string& file, const std::function<bool(Remaptab&)>& change);
 
 }  // namespace remap
