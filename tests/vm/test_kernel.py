@@ -596,24 +596,25 @@ def test_a_table_is_reloaded_under_load(boot, bare):
 
 
 def test_200_devices_come_and_go_while_remaps_happen(boot, bare):
-    bad = sorted(random.Random(5).sample(range(8192, 60000), 1500))
+    rng = random.Random(5)
+    bad = sorted(rng.sample(range(8192, 60000), 1500))
     main, spare = bare(bad_write=bad)
     vm = boot(main, spare)
+    written = [rng.sample(bad, 8) for _ in range(200)]
     vm.push(table(vm).encode(), "/tmp/table")
-    vm.push("\n".join(map(str, bad)).encode(), "/tmp/bad")
+    vm.push("".join(",".join(map(str, sectors)) + "\n" for sectors in written).encode(), "/tmp/written")
     script = """
-        for i in $(seq 200); do
+        while read -r sectors; do
             dmsetup create r0 /tmp/table || exit 1
-            blkio write --seed 1 --threads 4 --at "$(shuf -n 8 /tmp/bad | tr '\\n' ',' | sed 's/,$//')" /dev/mapper/r0 \
-                >/tmp/out || { cat /tmp/out; exit 2; }
+            blkio write --seed 1 --threads 4 --at "$sectors" /dev/mapper/r0 || exit 2
             dmsetup remove r0 || exit 3
-        done
+        done </tmp/written
         rmmod dm-remap
     """
-    vm.run(script, timeout=180)
+    vm.run(script, timeout=300)
     device = open_set(vm)
     mapped = sorted(Spare(spare).mapped())
-    assert 500 < len(mapped) <= 1500 and set(mapped) <= set(bad)
+    assert mapped == sorted(set().union(*written))
     assert vm.blkio("verify", device, mapped, seed=1).ok
 
 
