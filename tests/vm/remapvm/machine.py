@@ -56,7 +56,7 @@ class Machine:
         self.commands.append(process)
         return process
 
-    def try_run(self, command, timeout=60, stdin=b"", env=None, **names):
+    def try_run(self, command, timeout=120, stdin=b"", env=None, **names):
         """Run a command to its end and return its Result, whatever its exit status.
 
         command: a line for the shell, in which {name} stands for the device of the disk of that name (and for
@@ -72,7 +72,7 @@ class Machine:
         self.check_console()
         return result
 
-    def run(self, command, timeout=60, stdin=b"", env=None, **names):
+    def run(self, command, timeout=120, stdin=b"", env=None, **names):
         """Run a command that must succeed; CommandFailed shows its output. Arguments as for try_run()."""
         result = self.try_run(command, timeout, stdin, env, **names)
         if result.exit != 0:

@@ -54,7 +54,7 @@ class UmlMachine(Machine):
         smp=1,
         memory="512M",
         agent=True,
-        boot_timeout=90,
+        boot_timeout=300,
         shutdown_command="poweroff -f",
         **others,
     ):

@@ -17,12 +17,18 @@ from .qmp import Qmp
 # loglevel: boot messages cost time; warnings and worse are shown. oops=panic panic=-1: a guest whose kernel is broken
 # ends at once. slub_debug, page_poison: use after free and overruns are seen, in the caches that matter here (for all
 # caches, with U, it costs 5 s per boot; like this 0.3 s). Mitigations cost time and protect nothing here.
+# The watchdogs for what does not get a processor or does not let go of it measure the host's time: on a busy host a
+# guest that does nothing wrong may stand still for the 20 s that they allow.
 DEFAULT_APPEND = (
     "console=ttyS0 loglevel=5 panic=-1 oops=panic slub_debug=FZPU,kmalloc-*,bio-*,dm* page_poison=1 "
-    "sysctl.kernel.hung_task_timeout_secs=30 mitigations=off no_timer_check"
+    "sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 "
+    "mitigations=off no_timer_check"
 )
 # A debug kernel sees these things by itself; what it needs for that makes it slow.
-DEBUG_APPEND = "console=ttyS0 loglevel=5 panic=-1 kasan_multi_shot sysctl.kernel.hung_task_timeout_secs=120 no_timer_check"
+DEBUG_APPEND = (
+    "console=ttyS0 loglevel=5 panic=-1 kasan_multi_shot sysctl.kernel.hung_task_timeout_secs=120 "
+    "sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 no_timer_check"
+)
 
 DRIVERS = {"virtio": "virtio_blk", "scsi": "virtio_scsi,sd_mod", "nvme": "nvme"}
 
@@ -54,7 +60,7 @@ class VM(Machine):
         smp=1,
         memory=None,
         agent=True,
-        boot_timeout=90,
+        boot_timeout=300,
         shutdown_command="poweroff -f",
         qemu_args=(),
     ):
