@@ -24,10 +24,11 @@ DEFAULT_APPEND = (
     "sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 "
     "mitigations=off no_timer_check"
 )
-# A debug kernel sees these things by itself; what it needs for that makes it slow.
+# A debug kernel sees these things by itself; what it needs for that makes it slow. Half of the time of a boot it would
+# ask ACPI about the PCI bus; without ACPI there is no hot-plug.
 DEBUG_APPEND = (
     "console=ttyS0 loglevel=5 panic=-1 kasan_multi_shot sysctl.kernel.hung_task_timeout_secs=120 "
-    "sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 no_timer_check"
+    "sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 pci=noacpi no_timer_check"
 )
 
 DRIVERS = {"virtio": "virtio_blk", "scsi": "virtio_scsi,sd_mod", "nvme": "nvme"}
