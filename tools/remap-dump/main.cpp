@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/terminal.hpp"
+#include "completion/completion.hpp"
 #include "libremap/error.hpp"
 #include "verbs.hpp"
 
@@ -43,12 +44,14 @@ void add_show(CLI::App& app, Verbs& verbs) {
 /// CLI11 wants the arguments last first. Without a verb, those of `show` are meant.
 std::vector<std::string> arguments(const CLI::App& app, int argc, char** argv) {
     std::vector<std::string> words(argv + 1, argv + argc);
-    const std::string first = words.empty() ? "" : words.front();
+    const std::size_t at = !words.empty() && words.front() == "--parse-only" ? 1 : 0;
+    const std::string first = words.size() > at ? words[at] : "";
     const auto named = [&first](const CLI::App* verb) { return verb->get_name() == first; };
-    const bool general = first == "--help" || first == "-h" || first == "--version";
+    const bool general =
+        first == "--help" || first == "-h" || first == "--version" || first == "--completion";
 
     if (!general && app.get_subcommands(named).empty())
-        words.insert(words.begin(), "show");
+        words.insert(words.begin() + static_cast<std::ptrdiff_t>(at), "show");
     return {words.rbegin(), words.rend()};
 }
 
@@ -61,6 +64,7 @@ int run(int argc, char** argv) {
     app.require_subcommand(1);
     app.footer(footer);
     add_show(app, verbs);
+    completion::add_hidden_options(app);
     try {
         app.parse(arguments(app, argc, argv));
     } catch (const CLI::Success& success) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "completion/completion.hpp"
 #include "libremap/error.hpp"
 #include "libremap/fsck.hpp"
 #include "libremap/report.hpp"
@@ -51,6 +52,10 @@ void define(CLI::App& app, Arguments& arguments) {
     app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
     app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
     app.footer(
+        "Examples:\n"
+        "  remap-fsck -n /dev/sdb1\n"
+        "  remap-fsck -p --main /dev/sda2 /dev/sdb1\n"
+        "  remap-fsck -n --json spare.img\n\n"
         "Without -n, -p, -y: asks for each repair, or only reports if there is no terminal.\n"
         "Exit status, added up: 0 no damage, 1 damage repaired, 4 damage left,\n"
         "8 in use, not ours, newer format or I/O error, 16 wrong usage.");
@@ -120,6 +125,7 @@ int main(int argc, char** argv) {
     // Whoever reads the output or the progress may go; a repair is brought to its end.
     std::signal(SIGPIPE, SIG_IGN);
     define(app, arguments);
+    completion::add_hidden_options(app);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -7,6 +7,7 @@
 
 #include "cli/terminal.hpp"
 #include "commands.hpp"
+#include "completion/completion.hpp"
 #include "libremap/error.hpp"
 #include "libremap/remaptab.hpp"
 
@@ -152,7 +153,8 @@ void require_known_command(const CLI::App& app, int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-    CLI::App app{"Sets up devices that replace the bad sectors of a disk by those of a spare"};
+    CLI::App app{"Sets up devices that replace the bad sectors of a disk by those of a spare",
+                 "remapsetup"};
     Commands commands;
     app.set_version_flag("--version", std::string("remapsetup ") + REMAP_TOOL_VERSION);
     app.require_subcommand(1);
@@ -162,6 +164,7 @@ int run(int argc, char** argv) {
     add_close(app, commands);
     add_release(app, commands);
     add_show(app, commands);
+    completion::add_hidden_options(app);
     require_known_command(app, argc, argv);
     try {
         app.parse(argc, argv);
