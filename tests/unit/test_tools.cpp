@@ -3,7 +3,6 @@
 // The programs as a user or a script calls them: exit codes, messages, and files left alone.
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,51 +94,6 @@ int run_to(const Folder& folder, const std::string& tool, const std::string& lin
 }
 
 }  // namespace
-
-TEST_CASE("inputs that no tool can use: exit code and a message that names the trouble") {
-    const Folder folder;
-    const std::vector<std::uint8_t> zeroes(1 << 21);
-    std::vector<std::uint8_t> noise(1 << 21);
-    for (std::size_t i = 0; i < noise.size(); i++)
-        noise[i] = static_cast<std::uint8_t>(i * 2654435761U >> 13);
-    folder.put("zeroes", zeroes);
-    folder.put("noise", noise);
-    folder.put("empty", {});
-    folder.put("short", std::vector<std::uint8_t>(100));
-    fs::create_directory(folder.file("folder"));
-    REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
-
-    struct Row {
-        const char* input;
-        int dump;
-        int fsck;
-        const char* says;
-    };
-    const std::vector<Row> rows = {
-        {"missing", 8, 8, "No such file"}, {"folder", 8, 8, "directory"},
-        {"pipe", 8, 8, "block device"},    {"empty", 2, 8, "no superblock"},
-        {"short", 2, 8, "no superblock"},  {"zeroes", 2, 8, "no superblock"},
-        {"noise", 2, 8, "no superblock"},
-    };
-    for (const Row& row : rows) {
-        const std::string path = folder.file(row.input);
-        INFO(row.input);
-        for (const char* options : {"", "--json "}) {
-            const Outcome dump = run(folder, "remap-dump", options + path);
-            CHECK(dump.code == row.dump);
-            CHECK(dump.err.find(row.says) != std::string::npos);
-            CHECK(dump.err.find(path) != std::string::npos);
-        }
-        for (const char* options : {"-n ", "-p ", "-y ", ""}) {
-            const Outcome fsck = run(folder, "remap-fsck", options + path);
-            CHECK(fsck.code == row.fsck);
-            CHECK((fsck.out + fsck.err).find(row.says) != std::string::npos);
-            CHECK((fsck.out + fsck.err).find(path) != std::string::npos);
-        }
-    }
-    CHECK(folder.get("zeroes") == zeroes);
-    CHECK(folder.get("noise") == noise);
-}
 
 TEST_CASE("wrong use ends with 16 and help with 0") {
     const Folder folder;

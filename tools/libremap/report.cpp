@@ -111,11 +111,18 @@ std::string json_string(const std::string& text) {
 // --- JSON -------------------------------------------------------------------------------------
 
 JsonEmitter::JsonEmitter(std::ostream& out) : out_(out) {
-    out_ << "{";
     levels_.push_back({});
 }
 
+/// Not before there is something to say: who finds nothing to show prints nothing.
+void JsonEmitter::begin() {
+    if (!begun_)
+        out_ << "{";
+    begun_ = true;
+}
+
 void JsonEmitter::before(const std::string& name) {
+    begin();
     Level& level = levels_.back();
 
     if (!level.first)
@@ -181,6 +188,7 @@ void JsonEmitter::time(const std::string& name, std::uint64_t seconds) {
 }
 
 void JsonEmitter::finish() {
+    begin();
     close('}');
     out_ << "\n";
 }

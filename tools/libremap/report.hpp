@@ -52,10 +52,12 @@ class JsonEmitter : public Emitter {
         bool compact = false;
         bool first = true;
     };
+    void begin();
     void before(const std::string& name);
     void close(char bracket);
 
     std::ostream& out_;
+    bool begun_ = false;
     std::vector<Level> levels_;
 };
 

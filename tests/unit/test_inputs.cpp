@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// One table for all tools: what each verb makes of inputs that it cannot use. Every cell is a run
+// of the program: its exit code, a message on standard error that names the input and the trouble,
+// and not a byte changed anywhere.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "libremap/file_util.hpp"
+#include "sample_set.hpp"
+#include "scratch.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+enum Input : std::size_t {
+    missing,
+    folder,
+    pipe_end,
+    unreadable,  ///< the spare of a set, without permission
+    empty,
+    hundred,  ///< bytes
+    noise,
+    zeroes,
+    read_only,  ///< a spare with one bad superblock copy that may not be written
+    busy,       ///< the same, locked by another program
+    nr_inputs,
+};
+
+constexpr std::array<const char*, nr_inputs> names = {"missing",   "folder",  "pipe",  "unreadable",
+                                                      "empty",     "hundred", "noise", "zeroes",
+                                                      "read-only", "busy"};
+
+/// What the message says about an input that cannot even be read, or else what was expected.
+constexpr std::array<const char*, unreadable + 1> troubles = {
+    "No such file or directory", "a directory", ": expected ", "Permission denied"};
+
+/// The input is good enough for the verb: not a case of this table.
+constexpr int usable = -1;
+
+struct Row {
+    const char* tool;
+    /// Words; "{}" is the input, "{main}" and "{spare}" are members of a sound set, "{blank}" is an
+    /// image of zeroes, "{new}" does not exist.
+    const char* words;
+    std::array<int, nr_inputs> codes;
+};
+
+// What an exit code means is documented once: 1 damage seen, 2 not ours, 8 trouble, 16 wrong use;
+// remap-fsck's are those of fsck(8), 4 damage left.
+const std::vector<Row> rows = {
+    // missing, folder, pipe, unreadable, empty, hundred, noise, zeroes, read-only, busy
+    {"remap-fsck", "{}", {8, 8, 8, 8, 8, 8, 8, 8, 4, 4}},
+    {"remap-fsck", "-n {}", {8, 8, 8, 8, 8, 8, 8, 8, 4, 4}},
+    {"remap-fsck", "-p {}", {8, 8, 8, 8, 8, 8, 8, 8, 12, 8}},
+    {"remap-fsck", "-y {}", {8, 8, 8, 8, 8, 8, 8, 8, 12, 8}},
+    {"remap-fsck", "--json {}", {8, 8, 8, 8, 8, 8, 8, 8, 4, 4}},
+    {"remap-fsck", "-n --main {} {spare}", {8, 8, 8, 8, 4, 4, 4, 4, 4, 4}},
+    {"remap-fsck", "--undo {} {spare}", {8, 8, 8, 8, 8, 8, 8, 8, 8, 8}},
+    {"remap-dump", "{}", {8, 8, 8, 8, 2, 2, 2, 2, 1, 1}},
+    {"remap-dump", "--json {}", {8, 8, 8, 8, 2, 2, 2, 2, 1, 1}},
+    {"remapsetup", "probe {}", {8, 8, 8, 8, 2, 2, 2, 2, 0, 0}},
+    {"remapsetup", "probe --udev {}", {8, 8, 8, 8, 2, 2, 2, 2, 0, 0}},
+    {"remapsetup",
+     "format --yes --rescue-file none {} {blank}",
+     {8, 8, 8, 8, 16, 16, 2, usable, 8, 8}},
+    {"remapsetup",
+     "format --yes --rescue-file none {blank} {}",
+     {8, 8, 8, 8, 16, 16, usable, usable, 8, 8}},
+    {"remapsetup", "open {} name", {8, 16, 16, 16, 16, 16, 16, 16, 16, 16}},
+    {"remapsetup", "release --yes --main {main} {}", {8, 8, 8, 8, 2, 2, 2, 2, 8, 8}},
+    {"remapsetup", "release --yes --main {} {spare}", {8, 8, 8, 8, 2, 2, 2, 2, 8, 8}},
+};
+
+class Machine {
+  public:
+    Machine();
+    std::string path(Input input) const { return folder_.file(names.at(input)); }
+    scratch::Result run(const Row& row, Input input) const;
+    /// Every file below the folder: what it holds, or its type.
+    std::map<std::string, std::string> everything() const;
+
+  private:
+    void spill(const std::string& name, const std::vector<std::uint8_t>& bytes) const {
+        scratch::spill(folder_.file(name), std::string(bytes.begin(), bytes.end()));
+    }
+
+    scratch::Folder folder_;
+    std::unique_ptr<remap::FileHandle> lock_;
+};
+
+Machine::Machine() {
+    using remap::test::SampleSet;
+    const SampleSet sound;
+    SampleSet damaged;
+    remap::test::scribble(damaged.spare, damaged.superblock.sb_sector[1], 8);
+    std::vector<std::uint8_t> random(1 << 21);
+    for (std::size_t i = 0; i < random.size(); i++)
+        random[i] = static_cast<std::uint8_t>(i * 2654435761U >> 13);
+
+    spill("main", sound.main.content());
+    spill("spare", sound.spare.content());
+    spill("blank", std::vector<std::uint8_t>(1 << 21));
+    fs::create_directory(path(folder));
+    REQUIRE(mkfifo(path(pipe_end).c_str(), 0600) == 0);
+    spill(names[unreadable], sound.spare.content());
+    fs::permissions(path(unreadable), fs::perms::none);
+    spill(names[empty], {});
+    spill(names[hundred], std::vector<std::uint8_t>(100, 'x'));
+    spill(names[noise], random);
+    spill(names[zeroes], std::vector<std::uint8_t>(1 << 21));
+    spill(names[read_only], damaged.spare.content());
+    fs::permissions(path(read_only), fs::perms::owner_read);
+    spill(names[busy], damaged.spare.content());
+    lock_ = std::make_unique<remap::FileHandle>(open(path(busy).c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(flock(lock_->get(), LOCK_EX | LOCK_NB) == 0);
+}
+
+scratch::Result Machine::run(const Row& row, Input input) const {
+    std::vector<std::string> words;
+    // To root permissions mean nothing, unless it gives up that privilege.
+    if (geteuid() == 0)
+        words = {"setpriv", "--bounding-set=-dac_override,-dac_read_search"};
+    words.push_back(std::string(REMAP_BIN_DIR) + "/" + row.tool);
+    std::istringstream in(row.words);
+    for (std::string word; in >> word;) {
+        const auto named = [&word](const char* place) { return word == place; };
+        words.push_back(named("{}")           ? path(input)
+                        : word.front() == '{' ? folder_.file(word.substr(1, word.size() - 2))
+                                              : word);
+    }
+    return scratch::run(words);
+}
+
+std::map<std::string, std::string> Machine::everything() const {
+    std::map<std::string, std::string> all;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_.path()))
+        all[entry.path()] = entry.is_regular_file() ? scratch::slurp(entry.path()) : "no file";
+    return all;
+}
+
+/// remap-fsck's findings are what it prints, whatever they mean; all other trouble is on standard
+/// error, and then there is nothing else.
+bool reports_on_stdout(const Row& row, Input input) {
+    return row.tool == std::string("remap-fsck") && input >= empty;
+}
+
+}  // namespace
+
+TEST_CASE("what no verb can use: exit code, message, and nothing written", "[inputs]") {
+    const Machine machine;
+    const auto before = machine.everything();
+    for (const Row& row : rows) {
+        for (std::size_t i = 0; i < nr_inputs; i++) {
+            const auto input = static_cast<Input>(i);
+            if (row.codes.at(i) == usable)
+                continue;
+            const auto result = machine.run(row, input);
+            INFO(row.tool << " " << row.words << " with " << names.at(i) << ":\n"
+                          << result.out << result.err);
+            CHECK(result.code == row.codes.at(i));
+            if (result.code <= 1)
+                continue;
+            const std::string said =
+                reports_on_stdout(row, input) ? result.out + result.err : result.err;
+            const bool quiet = std::strstr(row.words, "--udev") && result.code == 2;
+            if (!quiet)
+                CHECK(said.find(machine.path(input)) != std::string::npos);
+            if (input <= unreadable)
+                CHECK((said.find(troubles.at(input)) != std::string::npos ||
+                       said.find(": expected ") != std::string::npos));
+            if (!reports_on_stdout(row, input))
+                CHECK(result.out.empty());
+        }
+    }
+    CHECK(machine.everything() == before);
+}
