@@ -168,7 +168,8 @@ CheckResult repair(BlockIo& spare, BlockIo* main, bool everything) {
     CheckResult result = check_set(spare, main);
 
     apply_plan(result, spare, main, [everything](const Finding& finding) {
-        return everything || finding.problem->repair == Repair::preen;
+        return (everything && finding.problem->repair != Repair::on_request) ||
+               finding.problem->repair == Repair::preen;
     });
     return result;
 }

@@ -372,3 +372,220 @@ TEST_CASE("a torn copy is told from a rotten one") {
         CHECK(check_set(set.spare, nullptr).exit_bits() == fsck::ok);
     }
 }
+
+// --- entry by entry ---------------------------------------------------------------------------
+
+namespace {
+
+/// What reading a main block gives: the slot, an error, or the main itself.
+enum class Reads { slot, error, main };
+
+Reads reads(const Table& table, std::uint64_t block) {
+    for (const Mapping& mapping : live_mappings(table)) {
+        if (mapping.block == block)
+            return mapping.undecidable || mapping.entry.state() == REMAP_ENTRY_LOST ? Reads::error
+                                                                                    : Reads::slot;
+    }
+    return Reads::main;
+}
+
+/// The slots of a table block that lie in its sector `sector`.
+std::vector<std::uint64_t> slots_of(std::uint64_t index, unsigned int sector) {
+    std::vector<std::uint64_t> slots;
+    for (std::uint64_t i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++) {
+        if ((64 + i * 16) / 512 == sector)
+            slots.push_back(index * REMAP_ENTRIES_PER_BLOCK + i);
+    }
+    return slots;
+}
+
+}  // namespace
+
+TEST_CASE("entries that two copies agree on are kept, and the rest is never read from the main") {
+    const SampleSet good = full_sample();
+    SampleSet set = good;
+
+    // Sector 3 is damaged in both copies, in different entries.
+    flip(set.spare, set.superblock.table_sector(1, 0), 3 * 4096 + 5 * 128 + 90);
+    flip(set.spare, set.superblock.table_sector(1, 1), 3 * 4096 + 9 * 128 + 120);
+    const std::uint64_t first = slots_of(1, 3)[5];
+    const std::uint64_t second = slots_of(1, 3)[9];
+    const CheckResult found = check_set(set.spare, nullptr);
+    REQUIRE(ids(found) == Ids{"RMF-0201", "RMF-0201", "RMF-0206", "RMF-0216"});
+    CHECK(found.loss.slots == std::vector<std::uint64_t>{first, second});
+    const auto untouched = set.spare.content();
+    CHECK(repair(set.spare).exit_bits(true) == fsck::uncorrected);
+    CHECK((set.spare.content() == untouched));
+
+    const CheckResult repaired = repair(set.spare, nullptr, true);
+    CHECK(repaired.exit_bits() == (fsck::corrected | fsck::uncorrected));
+    const CheckResult after = check_set(set.spare, nullptr);
+    CHECK(ids(after) == Ids{"RMF-0405"});
+    CHECK(after.exit_bits() == fsck::uncorrected);
+    CHECK(after.exit_bits(true) == fsck::uncorrected);
+    REQUIRE(after.superblock);
+    CHECK((after.superblock->head.flags & REMAP_FLAG_READ_ONLY) != 0);
+    for (std::uint64_t slot = 0; slot < good.entries.size(); slot++) {
+        const Entry& was = good.entries[slot];
+        if (slot != first && slot != second)
+            CHECK(after.table.entries[slot] == was);
+        else
+            CHECK(reads(after.table, was.block()) == Reads::error);
+    }
+    // Neither -p nor -y makes it writable; only who is asked for it does.
+    const auto locked = set.spare.content();
+    repair(set.spare, nullptr, true);
+    CHECK((set.spare.content() == locked));
+    CheckResult confirmed = check_set(set.spare, nullptr);
+    apply_plan(confirmed, set.spare, nullptr,
+               [](const Finding& f) { return f.problem->repair == Repair::on_request; });
+    CHECK(confirmed.exit_bits() == fsck::corrected);
+    CHECK(check_set(set.spare, nullptr).exit_bits() == fsck::ok);
+}
+
+TEST_CASE(
+    "a sector of zeroes in all copies proves nothing, unless the count says that it is free") {
+    SampleSet set = full_sample();
+
+    SECTION("entries were there") {
+        for (unsigned int copy = 0; copy < 2; copy++)
+            scribble(set.spare, set.superblock.table_sector(1, copy) + 4, 1, 0);
+        const CheckResult found = check_set(set.spare, nullptr);
+        CHECK(found.loss.slots == slots_of(1, 4));
+        CHECK(found.loss.blocks.empty());
+        repair(set.spare, nullptr, true);
+        const CheckResult after = check_set(set.spare, nullptr);
+        CHECK(ids(after) == Ids{"RMF-0405"});
+        // Never given out again: they may hold the only copy of something.
+        for (const std::uint64_t slot : slots_of(1, 4))
+            CHECK(after.table.entries[slot].state() == REMAP_ENTRY_BAD);
+    }
+    SECTION("they were free before") {
+        // Table block 2 has 616 - 504 entries; its last sectors are empty.
+        const auto entries = set.entries;
+        for (unsigned int copy = 0; copy < 2; copy++)
+            flip(set.spare, set.superblock.table_sector(2, copy), 6 * 4096 + 100 + 128 * copy);
+        const CheckResult found = check_set(set.spare, nullptr);
+        CHECK(found.loss.slots.empty());
+        CHECK(found.loss.changed.size() == 1);
+        repair(set.spare, nullptr, true);
+        CHECK(check_set(set.spare, nullptr).table.entries == entries);
+    }
+}
+
+TEST_CASE("a block that only one copy names reads as an error, not from the main") {
+    SampleSet set = full_sample();
+
+    // One copy has garbage where the other has a slightly damaged sector.
+    scribble(set.spare, set.superblock.table_sector(1, 1) + 2, 1, 0xff);
+    flip(set.spare, set.superblock.table_sector(1, 0), 2 * 4096 + 127);
+    const auto entries = set.entries;
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(found.loss.slots == slots_of(1, 2));
+    repair(set.spare, nullptr, true);
+    const Table table = check_set(set.spare, nullptr).table;
+    for (const std::uint64_t slot : slots_of(1, 2))
+        CHECK(reads(table, entries[slot].block()) == Reads::error);
+    CHECK(reads(table, entries[300].block()) != Reads::main);
+}
+
+TEST_CASE("two valid copies that differ are settled only with a loss, for what differs") {
+    SampleSet set = full_sample();
+    auto other = set.entries;
+
+    other[2] = Entry::make(REMAP_ENTRY_MAPPED, 5000, REMAP_CAUSE_WRITE, 5, 9, 1);
+    write_table_copy(set.spare, set.superblock, 1, 0, set.generation,
+                     std::span(other).first(REMAP_ENTRIES_PER_BLOCK));
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(ids(found) == Ids{"RMF-0207", "RMF-0216"});
+    CHECK(found.loss.slots == std::vector<std::uint64_t>{2});
+    repair(set.spare, nullptr, true);
+    const Table table = check_set(set.spare, nullptr).table;
+    CHECK(reads(table, set.entries[2].block()) == Reads::error);
+    CHECK(reads(table, 5000) == Reads::error);
+    CHECK(table.entries[3] == set.entries[3]);
+}
+
+TEST_CASE("a proved entry that is newer is worth more than one that is not proved") {
+    SampleSet set = full_sample();
+
+    // Slot 300 once stood for the block of slot 700 now.
+    set.entries[300] = Entry::make(REMAP_ENTRY_MAPPED, 8001, REMAP_CAUSE_WRITE, 5, 1, 1);
+    set.entries[700] = Entry::make(REMAP_ENTRY_MAPPED, 8001, REMAP_CAUSE_SLOT, 5, 900, 1);
+    set.write_all();
+    const std::uint64_t bit = (64 + 48 * 16 + 12) * 8;
+    flip(set.spare, set.superblock.table_sector(1, 0), bit);
+    flip(set.spare, set.superblock.table_sector(1, 1), bit + 1);
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(found.loss.slots == std::vector<std::uint64_t>{300});
+    repair(set.spare, nullptr, true);
+    CHECK(reads(check_set(set.spare, nullptr).table, 8001) == Reads::slot);
+}
+
+TEST_CASE("impossible entries under a right checksum are given up one by one") {
+    SampleSet set = full_sample();
+    const auto good = set.entries;
+    std::uint64_t named = 0;
+
+    SECTION("an unknown state") {
+        set.entries[300].lo |= 9ULL << 48;
+    }
+    SECTION("a block beyond the main") {
+        set.entries[300] = Entry::make(REMAP_ENTRY_MAPPED, 1 << 20, REMAP_CAUSE_WRITE, 5, 9, 1);
+    }
+    SECTION("the slot of a superblock") {
+        std::uint64_t slot = 0;
+        while (!set.superblock.slot_reserved(slot))
+            slot++;
+        named = 8001;
+        if (slot >= set.entries.size())
+            set.entries.resize((slot / 252 + 1) * 252);
+        set.superblock.table_length = set.entries.size() / 252;
+        set.entries[slot] = Entry::make(REMAP_ENTRY_MAPPED, named, REMAP_CAUSE_WRITE, 5, 9, 1);
+    }
+    set.write_all();
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(found.loss.slots.size() == 1);
+    repair(set.spare, nullptr, true);
+    const CheckResult after = check_set(set.spare, nullptr);
+    CHECK(ids(after) == Ids{"RMF-0405"});
+    if (named != 0)
+        CHECK(reads(after.table, named) == Reads::error);
+}
+
+TEST_CASE("a power cut in a salvage never leaves a writable set that lost entries") {
+    SampleSet set = full_sample();
+
+    flip(set.spare, set.superblock.table_sector(1, 0), 3 * 4096 + 700);
+    scribble(set.spare, set.superblock.table_sector(1, 1) + 3, 1, 0xff);
+    SampleSet work = set;
+    RecordingIo recorder(work.spare);
+    repair(recorder, nullptr, true);
+    for (std::size_t count = 0; count <= recorder.events().size(); count++) {
+        for (std::uint64_t torn = 0; torn < 8; torn++) {
+            SampleSet cut = set;
+            recorder.replay(cut.spare.content(), count, torn);
+            const CheckResult found = check_set(cut.spare, nullptr);
+            REQUIRE(found.superblock);
+            if (found.table.lost.empty())
+                CHECK((found.superblock->head.flags & REMAP_FLAG_READ_ONLY) != 0);
+            else
+                CHECK((found.exit_bits() & fsck::uncorrected) != 0);
+            repair(cut.spare, nullptr, true);
+            CHECK(ids(check_set(cut.spare, nullptr)) == Ids{"RMF-0405"});
+        }
+    }
+}
+
+TEST_CASE("nothing of a table is given up when two sets claim it") {
+    SampleSet set = full_sample();
+    SampleSet other(SampleOptions{8192, 4096, 9, 8, 20, 77});
+
+    write_superblock_copy(set.spare, other.superblock, 1);
+    for (unsigned int copy = 0; copy < 2; copy++)
+        scribble(set.spare, set.superblock.table_sector(1, copy) + 4, 1, 0);
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(found.table.lost.size() == 1);
+    const Ids all = ids(found);
+    CHECK(std::count(all.begin(), all.end(), "RMF-0216") == 0);
+}

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
 #include <utility>
 
-#include "libremap/salvage.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -57,6 +57,31 @@ std::string run_text(std::uint64_t count) {
     return count > 1 ? cat(", from here on for ", count, " blocks") : "";
 }
 
+/// "4, 7 to 9, 12"; at most 64 runs, since somebody has to read it.
+std::string number_runs(const std::vector<std::uint64_t>& numbers) {
+    constexpr unsigned int most = 64;
+    unsigned int runs = 0;
+    std::string text;
+
+    for (std::size_t i = 0; i < numbers.size();) {
+        std::size_t end = i + 1;
+        while (end < numbers.size() && numbers[end] == numbers[end - 1] + 1)
+            end++;
+        if (runs++ == most)
+            return text + cat(", and ", numbers.size() - i, " more");
+        text += cat(text.empty() ? "" : ", ", numbers[i]);
+        if (end - i > 1)
+            text += cat(" to ", numbers[end - 1]);
+        i = end;
+    }
+    return text;
+}
+
+/// A loss that nobody has confirmed must not be passed over, however harmless it looks by now.
+bool awaits_confirmation(const Finding& finding) {
+    return finding.problem->repair == Repair::on_request;
+}
+
 /// Traces of a writer beside us. With a valid label elsewhere the kernel opens such a set, and the
 /// content of the place is in a slot.
 bool harms_no_data(const Finding& finding) {
@@ -93,6 +118,8 @@ class Checker {
     void check_dead_copies();
     void check_after_end();
     void check_entries();
+    void check_provable();
+    void check_read_only();
     void check_duplicates();
     void check_hidden_entries();
     void count_slots();
@@ -117,6 +144,7 @@ class Checker {
     const Progress& progress_;
     CheckResult result_;
     bool main_is_ours_ = true;
+    std::vector<std::uint64_t> bad_slots_;                              ///< with impossible entries
     std::vector<std::pair<unsigned int, std::uint32_t>> label_epochs_;  ///< of valid labels
 };
 
@@ -268,8 +296,6 @@ void Checker::check_set_state() {
         finding.expected = set_state_name(REMAP_STATE_COMPLETE);
         finding.found = set_state_name(sb().head.state);
     }
-    if ((flags & REMAP_FLAG_READ_ONLY) != 0)
-        add("RMF-0405", spare_, "set");
     if ((flags & REMAP_FLAG_LABEL_FROZEN) != 0)
         add("RMF-0406", spare_, "set");
 }
@@ -510,6 +536,14 @@ void Checker::check_entries() {
             continue;
         const auto* row = std::find_if(entry_ids.begin(), entry_ids.end(),
                                        [&](const auto& r) { return bad->field == r.first; });
+        bad_slots_.push_back(slot);
+        if (!result_.findings.empty()) {
+            Finding& last = result_.findings.back();
+            if (last.problem == &problem(row->second) && *last.index + last.count == slot) {
+                last.count++;
+                continue;
+            }
+        }
         Finding& finding = add(row->second, spare_, "slot");
         finding.index = slot;
         finding.sector = sb().table_sector(slot / REMAP_ENTRIES_PER_BLOCK, 0);
@@ -517,6 +551,51 @@ void Checker::check_entries() {
     }
     if (lost > 0)
         add("RMF-0313", spare_, "table").found = cat(lost);
+}
+
+/// What is left when neither copies nor their sectors give a valid block, and what of a valid one
+/// cannot be true.
+void Checker::check_provable() {
+    const Table& table = result_.table;
+    std::set<std::uint64_t> doubtful(table.miscounted.begin(), table.miscounted.end());
+    std::vector<SalvagedBlock> blocks;
+
+    for (const std::uint64_t slot : bad_slots_)
+        doubtful.insert(slot / REMAP_ENTRIES_PER_BLOCK);
+    for (const std::uint64_t index : table.lost)
+        blocks.push_back(salvage_table_block(spare_, sb(), index));
+    for (const std::uint64_t index : doubtful)
+        blocks.push_back(salvage_valid_block(
+            sb(), index,
+            std::span(table.entries)
+                .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK)));
+    // Of two sets nobody knows whose table this is.
+    if (blocks.empty() || result_.scan.ambiguous)
+        return;
+    result_.loss = settle_loss(sb(), table, blocks);
+    const Loss& loss = result_.loss;
+    Finding& finding = add("RMF-0216", spare_, "table");
+    finding.expected = "each of them equal in two copies";
+    finding.found = loss.slots.empty() ? "only a count that is wrong"
+                                       : cat("not so: slots ", number_runs(loss.slots));
+    if (!loss.blocks.empty())
+        finding.found += cat("; they name main blocks ", number_runs(loss.blocks));
+    if (!loss.unmarked.empty())
+        finding.found +=
+            cat("; no slot is left to mark lost: main blocks ", number_runs(loss.unmarked));
+    plan(Kind::salvage, 0, 0);
+}
+
+/// The loss is confirmed only when nothing else is in doubt.
+void Checker::check_read_only() {
+    if ((sb().head.flags & REMAP_FLAG_READ_ONLY) == 0)
+        return;
+    const bool doubts = std::any_of(
+        result_.findings.begin(), result_.findings.end(),
+        [](const Finding& finding) { return finding.problem->severity == Severity::error; });
+    add("RMF-0405", spare_, "set");
+    if (!doubts)
+        plan(Kind::confirm_loss, 0, 0);
 }
 
 void Checker::check_duplicates() {
@@ -605,6 +684,7 @@ void Checker::check_table() {
     check_dead_copies();
     check_after_end();
     check_entries();
+    check_provable();
     check_duplicates();
     // With table blocks missing this would only say the same again; a set that is being adopted
     // or released need not have the entries.
@@ -846,6 +926,7 @@ CheckResult Checker::run() {
         return std::move(result_);
     check_set_state();
     check_table();
+    check_read_only();
     if (main_)
         check_main();
     if (main_ && main_is_ours_ && sb().head.state != REMAP_STATE_COMPLETE) {
@@ -889,7 +970,7 @@ int CheckResult::exit_bits(bool preened) const {
     for (const Finding& finding : findings) {
         const Severity severity = finding.problem->severity;
         const bool tolerable =
-            preened && severity == Severity::warning &&
+            preened && severity == Severity::warning && !awaits_confirmation(finding) &&
             (!finding.repairable || !finding.repair_error.empty() || harms_no_data(finding));
         if (finding.repaired)
             bits |= fsck::corrected;

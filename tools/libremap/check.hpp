@@ -12,6 +12,7 @@
 
 #include "libremap/block_io.hpp"
 #include "libremap/metadata.hpp"
+#include "libremap/salvage.hpp"
 
 namespace remap {
 
@@ -35,9 +36,10 @@ const char* severity_name(Severity severity);
 
 /// Who may repair a finding.
 enum class Repair {
-    none,      ///< nothing is wrong, or nothing can be done
-    preen,     ///< loses nothing: -p does it
-    confirmed  ///< a decision: -y, or an answer
+    none,       ///< nothing is wrong, or nothing can be done
+    preen,      ///< loses nothing: -p does it
+    confirmed,  ///< a decision: -y, or an answer
+    on_request  ///< only what asks for exactly this, never -y
 };
 
 /// One row of the table of problems.
@@ -85,6 +87,8 @@ struct PlannedWrite {
         table_block,      ///< `count` blocks from `index` on of all live copies
         rebuild_copy,     ///< all of dead table copy `copy`, then the superblocks
         extend_table,     ///< table length `index`, on the superblocks
+        salvage,          ///< CheckResult::loss: superblocks read-only first, then table blocks
+        confirm_loss,     ///< superblocks no longer read-only
         label,            ///< label number `copy` on the main
         filler,           ///< in block `index` of the main
         recover,          ///< finish or roll back an adoption or release
@@ -121,6 +125,7 @@ struct CheckResult {
     std::optional<Superblock> superblock;  ///< the winner
     SuperblockBytes superblock_bytes{};    ///< one copy of it
     Table table;                           ///< empty without a winner
+    Loss loss;                             ///< what RMF-0216 stands for
     std::optional<Label> label;            ///< the newest of the main, if one was given
     std::uint64_t slots_used = 0;
     std::uint64_t slots_total = 0;  ///< without the reserved ones

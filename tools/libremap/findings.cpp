@@ -14,6 +14,8 @@ const char* repair_name(Repair repair) {
             return "safe";
         case Repair::confirmed:
             return "confirmed";
+        case Repair::on_request:
+            return "on-request";
     }
     return "unknown";
 }

@@ -96,18 +96,20 @@ CheckResult Run::check(const Devices& devices) const {
 Wanted Run::wanted_of_mode(const CheckResult& result) {
     const auto answers = std::make_shared<std::set<std::string>>();
 
+    if (options_.confirm_loss)
+        return [](const Finding& f) { return f.problem->repair == Repair::on_request; };
     switch (options_.mode) {
         case FsckMode::check:
             return [](const Finding&) { return false; };
         case FsckMode::preen:
             return [](const Finding& f) { return f.problem->repair == Repair::preen; };
         case FsckMode::yes:
-            return [](const Finding&) { return true; };
+            return [](const Finding& f) { return f.problem->repair != Repair::on_request; };
         case FsckMode::interactive:
             break;
     }
     for (const Finding& finding : result.findings) {
-        if (finding.repairable &&
+        if (finding.repairable && finding.problem->repair != Repair::on_request &&
             frontend_.ask(cat(printable(describe(finding)), "\n  ", finding.problem->fix, "?")))
             answers->insert(key(finding));
     }

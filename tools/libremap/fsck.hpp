@@ -23,6 +23,8 @@ struct FsckOptions {
     std::string spare;
     std::optional<std::string> main;
     FsckMode mode = FsckMode::check;
+    /// Makes a set writable again that a repair left read-only, and nothing else.
+    bool confirm_loss = false;
     bool json = false;
     /// Where the undo file goes; not given: to a state directory, if there is one.
     std::optional<std::string> undo_file;

@@ -62,6 +62,10 @@ const std::vector<Problem>& problem_table() {
          "no copy is valid, but sectors of several make up one whose checksum is right",
          "write it to all live copies"},
         {"RMF-0215", warning, preen, "is half of one write and half of another", rewrite},
+        {"RMF-0216", error, confirmed,
+         "entries cannot be proved: blocks that their slots stood for may read old data",
+         "keep the other entries, give up these slots, mark lost what they name, and make the set "
+         "read-only until --confirm-loss"},
 
         // Entries
         {"RMF-0301", error, none, "entry is free but not empty", nullptr},
@@ -83,7 +87,8 @@ const std::vector<Problem>& problem_table() {
          "finish it, or roll it back if the main was not touched yet"},
         {"RMF-0404", error, none, "adoption or release is not finished; give the main with --main",
          nullptr},
-        {"RMF-0405", warning, none, "is read-only until a loss of data is confirmed", nullptr},
+        {"RMF-0405", warning, Repair::on_request, "is read-only until a loss of data is confirmed",
+         "make it writable again"},
         {"RMF-0406", note, none, "no label place of the main could be written lately", nullptr},
 
         // The main

@@ -48,6 +48,7 @@ class Repairer {
     void table_copies(unsigned int copy, std::uint64_t index, std::uint64_t count);
     void table_blocks(std::uint64_t index, std::uint64_t count);
     void rebuild_copy(unsigned int copy);
+    void salvage();
     void new_superblock(const Superblock& superblock);
     void label(unsigned int number);
     void filler(std::uint64_t block);
@@ -115,6 +116,27 @@ void Repairer::rebuild_copy(unsigned int copy) {
     new_superblock(changed);
 }
 
+/// Read-only before anything of the table is given up, so that after a power cut nobody writes.
+void Repairer::salvage() {
+    Superblock changed = sb();
+
+    changed.head.flags |= REMAP_FLAG_READ_ONLY;
+    new_superblock(changed);
+    Table& table = result_.table;
+    const std::uint64_t seen = std::max(result_.scan.highest_generation, table.highest_generation);
+    const std::uint64_t generation = next_generation(sb().epoch, seen);
+    table.highest_generation = generation;
+    for (const auto& [index, entries] : result_.loss.changed) {
+        std::copy(
+            entries.begin(), entries.end(),
+            table.entries.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK));
+        table.generations[index] = generation;
+    }
+    const auto& blocks = result_.loss.changed;
+    write_all(blocks.size(),
+              [this, &blocks](std::uint64_t i) { table_blocks(blocks[i].first, 1); });
+}
+
 void Repairer::new_superblock(const Superblock& superblock) {
     Superblock changed = superblock;
     const std::uint64_t seen =
@@ -159,6 +181,13 @@ void Repairer::carry_out(const PlannedWrite& step) {
         case Kind::extend_table: {
             Superblock changed = sb();
             changed.table_length = step.index;
+            return new_superblock(changed);
+        }
+        case Kind::salvage:
+            return salvage();
+        case Kind::confirm_loss: {
+            Superblock changed = sb();
+            changed.head.flags &= ~REMAP_FLAG_READ_ONLY;
             return new_superblock(changed);
         }
         case Kind::label:

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -397,6 +398,256 @@ bool superblock_copy_torn(const SuperblockScan& scan, const SuperblockCopy& copy
         }
         return from_good && from_old;
     });
+}
+
+// --- entry by entry ---------------------------------------------------------------------------
+
+namespace {
+
+using EntryBlock = std::array<Entry, REMAP_ENTRIES_PER_BLOCK>;
+
+std::size_t entry_offset(std::size_t i) {
+    return REMAP_TABLE_HEADER_SIZE + i * sizeof(remap_entry);
+}
+
+/// Is all of the entry's sector zero?
+bool in_zeroes(const Donor& donor, std::size_t i) {
+    const std::size_t sector = entry_offset(i) / sector_size;
+    const std::size_t from = sector == 0 ? REMAP_TABLE_HEADER_SIZE : sector * sector_size;
+    const ConstBytes part = donor.part(from, (sector + 1) * sector_size - from);
+    return std::all_of(part.begin(), part.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+/// The count of entries in use, if a live copy and another one agree on it and on the generation.
+std::optional<unsigned int> agreed_count(const Superblock& sb, std::uint64_t index,
+                                         const std::vector<Donor>& donors) {
+    const auto header = [index](const Donor& donor) -> std::optional<remap_table_block> {
+        if (!donor.has(0, REMAP_TABLE_HEADER_SIZE))
+            return std::nullopt;
+        const auto raw = raw_from<remap_table_block>(donor.bytes);
+        if (std::memcmp(raw.magic, REMAP_TABLE_MAGIC, REMAP_TABLE_MAGIC_SIZE) != 0 ||
+            le64toh(raw.index) != index || le16toh(raw.in_use) > REMAP_ENTRIES_PER_BLOCK)
+            return std::nullopt;
+        return raw;
+    };
+
+    for (const Donor& a : donors) {
+        const auto first = header(a);
+        if (!first || (sb.live_copies & (1U << a.copy)) == 0)
+            continue;
+        for (const Donor& b : donors) {
+            const auto second = header(b);
+            if (&a != &b && second && second->generation == first->generation &&
+                second->in_use == first->in_use)
+                return le16toh(first->in_use);
+        }
+    }
+    return std::nullopt;
+}
+
+/// The newest of the table's sequences.
+std::uint32_t newest_sequence(const std::vector<Entry>& entries) {
+    std::optional<std::uint32_t> newest;
+
+    for (const Entry& entry : entries) {
+        if (!entry.is_free() && (!newest || remap_seq_newer(entry.sequence(), *newest) != 0))
+            newest = entry.sequence();
+    }
+    return newest.value_or(0);
+}
+
+/// Takes in what the copies have in a slot that is not proved.
+void note_name(const Superblock& sb, SalvagedBlock& result, std::uint64_t slot,
+               const Entry& entry) {
+    if (entry.is_live() && entry.block() < sb.main_blocks())
+        result.named.emplace_back(slot, entry);
+}
+
+}  // namespace
+
+SalvagedBlock salvage_table_block(BlockIo& spare, const Superblock& sb, std::uint64_t index) {
+    const std::vector<Donor> donors = table_donors(spare, sb, index);
+    SalvagedBlock result;
+    std::vector<EntryBlock> found(donors.size());
+    unsigned int in_use = 0;
+
+    result.index = index;
+    result.entries.resize(REMAP_ENTRIES_PER_BLOCK);
+    for (std::size_t d = 0; d < donors.size(); d++)
+        table_entries(donors[d].bytes, found[d]);
+    for (std::size_t i = 0; i < result.entries.size(); i++) {
+        const std::uint64_t slot = index * REMAP_ENTRIES_PER_BLOCK + i;
+        const auto readable = [&](std::size_t d) {
+            return donors[d].has(entry_offset(i), sizeof(remap_entry));
+        };
+        bool proved = false;
+        bool zeroes = false;
+        for (std::size_t a = 0; a < donors.size() && !proved; a++) {
+            if ((sb.live_copies & (1U << donors[a].copy)) == 0 || !readable(a) ||
+                check_entry(sb, slot, found[a][i]))
+                continue;
+            for (std::size_t b = 0; b < donors.size() && !proved; b++) {
+                if (a == b || !readable(b) || !(found[a][i] == found[b][i]))
+                    continue;
+                zeroes = found[a][i].is_free() && slot < sb.segment().nr_slots &&
+                         in_zeroes(donors[a], i) && in_zeroes(donors[b], i);
+                proved = !zeroes;
+                if (proved)
+                    result.entries[i] = found[a][i];
+            }
+        }
+        in_use += proved && !result.entries[i].is_free();
+        if (proved)
+            continue;
+        result.unproved.push_back(slot);
+        for (std::size_t d = 0; d < donors.size(); d++) {
+            if (readable(d))
+                note_name(sb, result, slot, found[d][i]);
+        }
+    }
+    // All that were in use are there, so the others were free.
+    if (agreed_count(sb, index, donors) == in_use) {
+        result.unproved.clear();
+        result.named.clear();
+    }
+    return result;
+}
+
+SalvagedBlock salvage_valid_block(const Superblock& sb, std::uint64_t index,
+                                  std::span<const Entry> entries) {
+    SalvagedBlock result;
+
+    result.index = index;
+    result.entries.assign(entries.begin(), entries.end());
+    for (std::size_t i = 0; i < result.entries.size(); i++) {
+        const std::uint64_t slot = index * REMAP_ENTRIES_PER_BLOCK + i;
+        if (!check_entry(sb, slot, result.entries[i]))
+            continue;
+        result.unproved.push_back(slot);
+        note_name(sb, result, slot, result.entries[i]);
+        result.entries[i] = {};
+    }
+    return result;
+}
+
+namespace {
+
+/// The table as it becomes, while losses are entered.
+class Settlement {
+  public:
+    Settlement(const Superblock& sb, const Table& table, const std::vector<SalvagedBlock>& blocks)
+        : sb_(sb), entries_(table.entries), table_(table) {
+        for (const SalvagedBlock& block : blocks) {
+            put_block(block);
+            for (const auto& name : block.named)
+                named_.emplace_back(name);
+        }
+        sequence_ = newest_sequence(entries_);
+        for (const auto& [slot, entry] : named_) {
+            if (remap_seq_newer(entry.sequence(), sequence_) != 0)
+                sequence_ = entry.sequence();
+        }
+    }
+
+    Loss settle();
+
+  private:
+    bool usable(std::uint64_t slot) const {
+        return slot < sb_.segment().nr_slots && !sb_.slot_reserved(slot);
+    }
+    void put_block(const SalvagedBlock& block);
+    std::optional<std::uint64_t> place_for_mark(std::uint64_t slot);
+
+    const Superblock& sb_;
+    std::vector<Entry> entries_;
+    const Table& table_;
+    std::vector<std::pair<std::uint64_t, Entry>> named_;
+    std::set<std::uint64_t> unproved_;  ///< slots without a mark
+    std::set<std::uint64_t> changed_;   ///< table blocks
+    std::uint32_t sequence_ = 0;
+    std::uint64_t next_free_ = 0;
+    Loss loss_;
+};
+
+void Settlement::put_block(const SalvagedBlock& block) {
+    const auto at = static_cast<std::ptrdiff_t>(block.index * REMAP_ENTRIES_PER_BLOCK);
+    std::copy(block.entries.begin(), block.entries.end(), entries_.begin() + at);
+    for (const std::uint64_t slot : block.unproved) {
+        loss_.slots.push_back(slot);
+        unproved_.insert(slot);
+        entries_[slot] = slot < sb_.segment().nr_slots
+                             ? Entry::make(REMAP_ENTRY_BAD, 0, REMAP_CAUSE_NONE, 0, 0, 0)
+                             : Entry{};
+    }
+    changed_.insert(block.index);
+}
+
+/// The slot itself, another one that is not proved, or any free one.
+std::optional<std::uint64_t> Settlement::place_for_mark(std::uint64_t slot) {
+    if (unproved_.count(slot) > 0 && usable(slot))
+        return slot;
+    for (const std::uint64_t other : unproved_) {
+        // One that names a block itself is kept for that.
+        const bool wanted = std::any_of(named_.begin(), named_.end(),
+                                        [other](const auto& n) { return n.first == other; });
+        if (usable(other) && !wanted)
+            return other;
+    }
+    for (; next_free_ < entries_.size(); next_free_++) {
+        if (entries_[next_free_] == Entry{} && usable(next_free_) &&
+            !table_.is_lost(next_free_ / REMAP_ENTRIES_PER_BLOCK))
+            return next_free_;
+    }
+    return std::nullopt;
+}
+
+Loss Settlement::settle() {
+    std::map<std::uint64_t, std::uint32_t> newest;  // of named blocks: the proved entry's sequence
+    std::set<std::uint64_t> marked;
+
+    for (const auto& [slot, entry] : named_)
+        newest.emplace(entry.block(), 0);
+    std::set<std::uint64_t> have;
+    for (const Entry& entry : entries_) {
+        const auto it = entry.is_live() ? newest.find(entry.block()) : newest.end();
+        if (it == newest.end())
+            continue;
+        if (have.insert(entry.block()).second || remap_seq_newer(entry.sequence(), it->second) != 0)
+            it->second = entry.sequence();
+    }
+    for (const auto& [slot, entry] : named_) {
+        const std::uint64_t block = entry.block();
+        const bool superseded =
+            have.count(block) > 0 && remap_seq_newer(newest[block], entry.sequence()) != 0;
+        if (superseded || !marked.insert(block).second)
+            continue;
+        const auto place = place_for_mark(slot);
+        if (!place) {
+            loss_.unmarked.push_back(block);
+            continue;
+        }
+        sequence_ = (sequence_ + 1) & REMAP_ENTRY_SEQ_MASK;
+        entries_[*place] =
+            Entry::make(REMAP_ENTRY_LOST, block, REMAP_CAUSE_NONE, 0, sequence_, entry.time());
+        unproved_.erase(*place);
+        changed_.insert(*place / REMAP_ENTRIES_PER_BLOCK);
+        loss_.blocks.push_back(block);
+    }
+    std::sort(loss_.slots.begin(), loss_.slots.end());
+    std::sort(loss_.blocks.begin(), loss_.blocks.end());
+    for (const std::uint64_t index : changed_) {
+        const auto at =
+            entries_.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK);
+        loss_.changed.emplace_back(index, std::vector<Entry>(at, at + REMAP_ENTRIES_PER_BLOCK));
+    }
+    return std::move(loss_);
+}
+
+}  // namespace
+
+Loss settle_loss(const Superblock& sb, const Table& table,
+                 const std::vector<SalvagedBlock>& blocks) {
+    return Settlement(sb, table, blocks).settle();
 }
 
 }  // namespace remap

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "libremap/metadata.hpp"
@@ -47,5 +48,37 @@ bool superblock_copy_torn(const SuperblockScan& scan, const SuperblockCopy& copy
 /// The newest superblock that sectors of the copies in `scan`, none of which is valid, make up.
 std::optional<RecombinedSuperblock> recombine_superblock(BlockIo& spare,
                                                          const SuperblockScan& scan);
+
+/// What is known of a table block that cannot be put together.
+struct SalvagedBlock {
+    std::uint64_t index = 0;
+    std::vector<Entry> entries;           ///< 252; those not proved are free
+    std::vector<std::uint64_t> unproved;  ///< slots, ascending
+    std::vector<std::pair<std::uint64_t, Entry>>
+        named;  ///< slot, and a live entry that some copy has
+};
+
+/// Sorts the entries of table block `index`. One is proved if a live copy has it, another copy has
+/// it too, and it is possible; an empty one in a sector of zeroes, as a wiped sector is, only if
+/// the count of entries in use, itself in two copies, is reached without it.
+SalvagedBlock salvage_table_block(BlockIo& spare, const Superblock& superblock,
+                                  std::uint64_t index);
+
+/// The same for a block whose checksum is right: its possible entries are proved.
+SalvagedBlock salvage_valid_block(const Superblock& superblock, std::uint64_t index,
+                                  std::span<const Entry> entries);
+
+/// How a table is made consistent when entries of it cannot be proved.
+struct Loss {
+    std::vector<std::uint64_t> slots;     ///< not proved: never used again, unless they hold a mark
+    std::vector<std::uint64_t> blocks;    ///< of the main, marked lost: they read as errors
+    std::vector<std::uint64_t> unmarked;  ///< of the main, named as well, but no slot is left
+    std::vector<std::pair<std::uint64_t, std::vector<Entry>>> changed;  ///< table blocks, 252 each
+};
+
+/// A main block that an entry names which is not proved is marked lost, unless a proved entry is
+/// newer. Which other blocks the slots stood for nobody knows: these may read old data.
+Loss settle_loss(const Superblock& superblock, const Table& table,
+                 const std::vector<SalvagedBlock>& blocks);
 
 }  // namespace remap

@@ -25,6 +25,7 @@ struct Arguments {
     bool preen = false;
     bool yes = false;
     bool json = false;
+    bool confirm_loss = false;
     bool ignored = false;
     int progress_fd = -1;
 };
@@ -48,6 +49,11 @@ void define(CLI::App& app, Arguments& arguments) {
         ->excludes(yes)
         ->excludes(json)
         ->excludes(undo_file);
+    app.add_flag("--confirm-loss", arguments.confirm_loss,
+                 "make a set writable again that a repair with loss left read-only")
+        ->excludes(no)
+        ->excludes(preen)
+        ->excludes(yes);
     app.add_option("-C", arguments.progress_fd, "write progress to this file descriptor");
     app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
     app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
@@ -97,6 +103,7 @@ int check(const Arguments& arguments, remap::FsckFrontend& frontend) {
     options.undo_file = if_given(arguments.undo_file);
     options.mode = mode_of(arguments);
     options.json = arguments.json;
+    options.confirm_loss = arguments.confirm_loss;
     options.progress_fd = arguments.progress_fd;
     return remap::run_fsck(options, frontend);
 }
