@@ -23,4 +23,5 @@ def find(vm, module="dm_remap"):
     """Records of what a module lost in a running machine; none where the kernel has no kmemleak."""
     if not (vm.kernel and vm.kernel.debug and vm.running and vm.channel.release):
         return []
-    return of_module(vm.run(_SCRIPT).stdout, module)
+    # two scans took more than two minutes in QEMU on a busy host
+    return of_module(vm.run(_SCRIPT, timeout=600).stdout, module)
