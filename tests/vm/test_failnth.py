@@ -108,7 +108,7 @@ def test_loading_the_table(vm):
 def test_messages(vm, message, who):
     first = 4096
     if not message.startswith("remap"):
-        vm.run(f"dmsetup message r0 0 remap {first} 12288", timeout=120)
+        vm.run(f"dmsetup message r0 0 remap {first} 3072")
     before = status(vm).mapped
     options = ["--workers"] if who == "worker" else []
     runs = fail_each(vm, *options, "--from", first, "--step", 3, "message", "r0", message, errors=("ENOMEM", "EIO"))
