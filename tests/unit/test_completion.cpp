@@ -106,6 +106,8 @@ TEST_CASE("bash completes verbs, options, values and files", "[completion]") {
 
     CHECK(offers(offered("remap-dump", {""}), "show"));
     CHECK(offered("remap-dump", {"show", "i"}) == std::vector<std::string>{"image"});
+    CHECK(offered("remap-dump", {"hexdump", "image", "su"}) ==
+          std::vector<std::string>{"superblock"});
     CHECK(offered("remap-fsck", {"im"}) == std::vector<std::string>{"image"});
     CHECK(offered("remap-fsck", {"--main", "a"}) == std::vector<std::string>{"a file"});
     CHECK(offers(offered("remap-fsck", {"--"}), "--json"));

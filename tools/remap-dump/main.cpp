@@ -8,6 +8,7 @@
 
 #include "cli/terminal.hpp"
 #include "completion/completion.hpp"
+#include "forensic_verbs.hpp"
 #include "libremap/error.hpp"
 #include "verbs.hpp"
 
@@ -28,6 +29,7 @@ using Run = std::function<int()>;
 /// Options of one verb are bound to its struct; what is to be run is set when it was named.
 struct Verbs {
     ShowVerb show;
+    ForensicVerbs forensic;
     Run run;
 };
 
@@ -64,6 +66,7 @@ int run(int argc, char** argv) {
     app.require_subcommand(1);
     app.footer(footer);
     add_show(app, verbs);
+    add_forensic_verbs(app, verbs.forensic, verbs.run);
     completion::add_hidden_options(app);
     try {
         app.parse(arguments(app, argc, argv));
