@@ -442,7 +442,8 @@ void check_state(Scene& scene, const Oracle& oracle, unsigned int failed_copies,
         const Blocks blocks(world, scene.layout);
         for (std::size_t i = 0; i < scene.layout.window.blocks.size(); i++) {
             const std::uint64_t block = scene.layout.window.blocks[i];
-            const std::string problem = oracle.check_after_cut(block, blocks.seen(i));
+            const std::string problem =
+                oracle.check_after_cut(block, blocks.seen(i), may_be_refused);
             if (!problem.empty())
                 throw Violation(
                     blocks.seen(i).error ? "3" : "2",

@@ -74,6 +74,17 @@ const MustHappen scripts_must_see{
     "table copy dead",
 };
 
+const MustHappen no_memory_must_see{
+    "allocations failed",
+    "commit of remaps fails",
+    "loads without memory",
+    "may be lost by a message",
+    "no table copy written",
+    "recoveries cut again",
+    "slot fails",
+    "writes failed",
+};
+
 /// Says what happened how often. False: something never did.
 bool report(const Counters& counters, const MustHappen& must_happen, bool lossy_flushes = true) {
     bool all = true;
@@ -138,7 +149,8 @@ int run_lives(std::uint64_t (*lives)(Counters&, bool), const MustHappen& must_ha
 
 [[noreturn]] void usage() {
     std::cerr << "usage: crash-model [--states N] [--seed S] [--one] [--verbose]"
-                 " [--no-cache-loss]\n       crash-model --outcomes | --scripts [--verbose]\n";
+                 " [--no-cache-loss]\n       crash-model --outcomes | --scripts | --no-memory "
+                 "[--verbose]\n";
     std::exit(2);
 }
 
@@ -148,6 +160,7 @@ int main(int argc, char** argv) {
     Options options;
     bool outcomes = false;
     bool scripts = false;
+    bool no_memory = false;
 
     for (int i = 1; i < argc; i++) {
         const std::string word = argv[i];
@@ -168,6 +181,8 @@ int main(int argc, char** argv) {
             outcomes = true;
         else if (word == "--scripts")
             scripts = true;
+        else if (word == "--no-memory")
+            no_memory = true;
         else if (word == "--no-cache-loss")
             options.scenario.lossy_flushes = false;
         else
@@ -177,5 +192,7 @@ int main(int argc, char** argv) {
         return run_lives(model::run_outcomes, {}, options);
     if (scripts)
         return run_lives(model::run_scripts, scripts_must_see, options);
+    if (no_memory)
+        return run_lives(model::run_without_memory, no_memory_must_see, options);
     return run(options);
 }

@@ -49,12 +49,6 @@ std::string describe(const std::vector<Version>& versions) {
     return text;
 }
 
-bool certain(const Version& v, bool cut, std::uint64_t began) {
-    if (v.state != Version::acknowledged || v.end > began)
-        return false;
-    return cut ? v.durable : v.durable || !(v.shaken || v.undefined);
-}
-
 }  // namespace
 
 void fill_sector(std::uint8_t* to, std::uint64_t block, std::uint32_t version,
@@ -72,7 +66,7 @@ void fill_sector(std::uint8_t* to, std::uint64_t block, std::uint32_t version,
 Oracle::Oracle(const Window& window, const std::vector<bool>& lost) : window_(&window) {
     for (std::size_t i = 0; i < window.blocks.size(); i++) {
         const std::uint32_t id = lost[i] ? lost_version : first_version;
-        versions_.push_back({{id, Version::acknowledged, false, true, false, false, 0, 0}});
+        versions_.push_back({{id, Version::acknowledged, false, true, false, false, false, 0, 0}});
     }
 }
 
@@ -80,7 +74,7 @@ void Oracle::write(const UserWrite& write) {
     clock_++;
     for (std::uint64_t b = write.block; b < write.block + write.count; b++)
         versions_[window_->index_of[b]].push_back(
-            {write.version, Version::pending, write.fua, false, false, false, clock_, 0});
+            {write.version, Version::pending, write.fua, false, false, false, false, clock_, 0});
     if (write.preflush)
         flush(write.version | 0x80000000);
 }
@@ -110,15 +104,41 @@ void Oracle::flush_done(std::uint32_t id, bool ok) {
 
     clock_++;
     flushes_.erase(id);
+    if (!ok) {
+        std::erase_if(hopes_, [id](const Hope& hope) { return hope.others.count(id) != 0; });
+        flush_failed();
+        return;
+    }
+    std::set<std::uint32_t> others;
+    for (const auto& [other, since] : flushes_) {
+        if (since < began)
+            others.insert(other);
+    }
+    hopes_.push_back({began, others});
+    for (Hope& hope : hopes_)
+        hope.others.erase(id);
+    for (const Hope& hope : hopes_) {
+        if (hope.others.empty())
+            flush_ok(hope.began);
+    }
+    std::erase_if(hopes_, [](const Hope& hope) { return hope.others.empty(); });
+}
+
+void Oracle::flush_ok(std::uint64_t began) {
     for (auto& all : versions_) {
         for (Version& v : all) {
-            if (v.durable || v.undefined)
-                continue;
-            // A drive may have lost what it had not answered yet, too.
-            if (!ok)
-                v.undefined = v.state != Version::failed;
-            else if (v.state == Version::acknowledged && v.end <= began)
+            if (!v.undefined && v.state == Version::acknowledged && v.end <= began)
                 v.durable = true;
+        }
+    }
+}
+
+void Oracle::flush_failed() {
+    for (auto& all : versions_) {
+        for (Version& v : all) {
+            // A drive may have lost what it had not answered yet, too.
+            if (!v.durable && !v.undefined)
+                v.undefined = v.state != Version::failed;
         }
     }
 }
@@ -139,27 +159,31 @@ bool Oracle::shaken() const {
     });
 }
 
-std::vector<Version> Oracle::allowed(const std::vector<Version>& all, bool cut,
-                                     std::uint64_t began) const {
+bool Oracle::certain(const Version& v, const When& when) {
+    if (v.state != Version::acknowledged || v.former || v.end > when.began)
+        return false;
+    return when.cut ? v.durable : v.durable || !(v.shaken || v.undefined);
+}
+
+std::vector<Version> Oracle::allowed(const std::vector<Version>& all, const When& when) {
     std::vector<Version> result;
 
     for (const Version& v : all) {
         const bool superseded = std::any_of(all.begin(), all.end(), [&](const Version& newer) {
-            return certain(newer, cut, began) && v.before(newer);
+            return certain(newer, when) && v.before(newer);
         });
-        if (!superseded)
+        if (!superseded && (!v.former || when.back))
             result.push_back(v);
     }
     return result;
 }
 
-std::string Oracle::check(std::uint64_t block, const Seen& seen, bool cut,
-                          std::uint64_t began) const {
-    const std::vector<Version> versions = allowed(versions_[window_->index_of[block]], cut, began);
+std::string Oracle::check(std::uint64_t block, const Seen& seen, const When& when) const {
+    const std::vector<Version> versions = allowed(versions_[window_->index_of[block]], when);
 
     if (seen.error) {
         const bool may_fail = std::any_of(versions.begin(), versions.end(), [&](const Version& v) {
-            return v.id == lost_version || !certain(v, cut, began);
+            return v.id == lost_version || !certain(v, when);
         });
         return may_fail ? "" : "reads as an error, expected " + describe(versions);
     }
@@ -182,18 +206,18 @@ std::string Oracle::check(std::uint64_t block, const Seen& seen, bool cut,
 }
 
 std::string Oracle::check_read(std::uint64_t block, const Seen& seen, std::uint64_t began) const {
-    return check(block, seen, false, began);
+    return check(block, seen, {false, began, false});
 }
 
-std::string Oracle::check_after_cut(std::uint64_t block, const Seen& seen) const {
-    return check(block, seen, true, clock_);
+std::string Oracle::check_after_cut(std::uint64_t block, const Seen& seen, bool back) const {
+    return check(block, seen, {true, clock_, back});
 }
 
 void Oracle::settle(std::uint64_t block, const Seen& seen) {
     auto& all = versions_[window_->index_of[block]];
 
+    all = allowed(all, {true, clock_, true});
     if (seen.error) {
-        all = allowed(all, true, clock_);
         for (Version& v : all) {
             if (v.id == lost_version)
                 continue;
@@ -203,16 +227,12 @@ void Oracle::settle(std::uint64_t block, const Seen& seen) {
         }
         return;
     }
-    std::vector<Version> kept;
-    for (const Version& v : all) {
-        for (std::uint32_t i = 0; i < window_->block_sectors; i++) {
-            if (sector_head(seen.data + i * sector_size).version != v.id)
-                continue;
-            kept.push_back({v.id, Version::acknowledged, false, true, false, false, 0, 0});
-            break;
-        }
+    for (Version& v : all) {
+        bool read = false;
+        for (std::uint32_t i = 0; i < window_->block_sectors; i++)
+            read = read || sector_head(seen.data + i * sector_size).version == v.id;
+        v = {v.id, Version::acknowledged, false, true, false, false, !read, 0, 0};
     }
-    all = kept;
 }
 
 std::uint64_t Oracle::pending_writes(std::uint64_t block) const {

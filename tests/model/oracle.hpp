@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ struct Version {
     bool durable;    ///< acknowledged with FUA, or by a flush
     bool shaken;     ///< a drive has lost its cache since; nobody above knows yet
     bool undefined;  ///< a flush behind it failed
+    bool former;     ///< another one was read after a power cut
     std::uint64_t begin, end;
 
     bool before(const Version& other) const { return state != pending && end < other.begin; }
@@ -70,22 +72,39 @@ class Oracle {
 
     /// Empty, or what is wrong with reading this. `began`: of the read.
     std::string check_read(std::uint64_t block, const Seen& seen, std::uint64_t began) const;
-    /// The same after a power cut.
-    std::string check_after_cut(std::uint64_t block, const Seen& seen) const;
+    /// The same after a power cut. `back`: what was read after an earlier one and had not been
+    /// acknowledged before it may be gone again.
+    std::string check_after_cut(std::uint64_t block, const Seen& seen, bool back = false) const;
     /// Nothing else than what was read after the cut may be read from now on.
     void settle(std::uint64_t block, const Seen& seen);
 
     std::uint64_t pending_writes(std::uint64_t block) const;
 
   private:
-    std::string check(std::uint64_t block, const Seen& seen, bool cut, std::uint64_t began) const;
-    std::vector<Version> allowed(const std::vector<Version>& all, bool cut,
-                                 std::uint64_t began) const;
+    /// A read.
+    struct When {
+        bool cut;             ///< after a power cut
+        std::uint64_t began;  ///< before it, this is when
+        bool back;            ///< see check_after_cut()
+    };
+    /// A flush that went well, while others were under way that had begun before it: if one of
+    /// them fails, it may have been this one's cache that was lost.
+    struct Hope {
+        std::uint64_t began;
+        std::set<std::uint32_t> others;
+    };
+
+    static bool certain(const Version& v, const When& when);
+    std::string check(std::uint64_t block, const Seen& seen, const When& when) const;
+    static std::vector<Version> allowed(const std::vector<Version>& all, const When& when);
+    void flush_ok(std::uint64_t began);
+    void flush_failed();
 
     const Window* window_;
     std::uint64_t clock_ = 1;
     std::vector<std::vector<Version>> versions_;      ///< by index of the block
     std::map<std::uint32_t, std::uint64_t> flushes_;  ///< when they began, by id
+    std::vector<Hope> hopes_;
 };
 
 }  // namespace model

@@ -101,7 +101,7 @@ void forget_the_newest_entry(Stage& stage) {
     stage.expect(stage.write(other_block) && stage.write(block), "a write fails");
     stage.expect(stage.status(status_table_length) > 1, "the table was not extended");
     works(stage, other_block);
-    stage.expect(stage.message("forget " + std::to_string(other_block)) == 0, "forget fails");
+    stage.expect(stage.forget(other_block) == 0, "forget fails");
 
     // The block moves back to the first one, and the second one does not learn of it.
     stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
@@ -118,7 +118,7 @@ void forget_the_newest_entry(Stage& stage) {
     stage.faults.script = nullptr;
     works(stage, block);
     stage.expect(stage.flush(), "a flush fails");
-    stage.expect(stage.message("forget " + std::to_string(block)) == 0, "forget fails");
+    stage.expect(stage.forget(block) == 0, "forget fails");
     stage.expect(stage.slots_of(block) == 0, "an entry is left");
     stage.close();
     stage.open();

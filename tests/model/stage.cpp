@@ -68,6 +68,10 @@ int Stage::remap(std::uint64_t block, std::uint32_t count) {
     return world_->user_remap(block, count);
 }
 
+int Stage::forget(std::uint64_t block, std::uint32_t count) {
+    return world_->user_forget(block, count);
+}
+
 void Stage::expect(bool is, const std::string& what) const {
     if (is)
         return;

@@ -42,6 +42,7 @@ class Stage {
     bool flush();
     int message(const std::string& words);
     int remap(std::uint64_t block, std::uint32_t count = 1);
+    int forget(std::uint64_t block, std::uint32_t count = 1);
 
     /// Throws Violation unless the life goes as it has to for its point to be made.
     void expect(bool is, const std::string& what) const;
@@ -49,6 +50,7 @@ class Stage {
     std::uint64_t status(StatusField field);
     /// How many entries of the table on disk, mapped or lost, name the block?
     std::size_t slots_of(std::uint64_t block) const;
+    void count(const std::string& what) { counters_[what]++; }
     std::uint64_t counted(const std::string& what) const;
 
     /// The life is over: what may a power cut have left at any point of it? The disks are as they

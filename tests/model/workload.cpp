@@ -232,9 +232,7 @@ class Life {
             world_.meanwhile = nullptr;
             world_.drain();
         }
-        const int ret =
-            forget ? world_.message("forget " + std::to_string(at) + " " + std::to_string(count))
-                   : world_.user_remap(at, count);
+        const int ret = forget ? world_.user_forget(at, count) : world_.user_remap(at, count);
         static const std::set<int> errors{0, -EIO, -ENOSPC, -EUCLEAN, -EPERM, -EROFS};
         if (errors.count(ret) == 0)
             throw Violation("kernel", "a message ends with " + std::to_string(ret));

@@ -25,6 +25,10 @@ std::uint64_t run_outcomes(Counters& counters, bool verbose);
 /// all their crash states. Throws Violation. Returns how many lives that were.
 std::uint64_t run_scripts(Counters& counters, bool verbose);
 
+/// Each allocation of a short life fails, alone or with others. Throws Violation. Returns how many
+/// lives that were.
+std::uint64_t run_without_memory(Counters& counters, bool verbose);
+
 /// A few writes and flushes, the first of which activates the set.
 void run_short_workload(Scene& scene, World& world, Oracle& oracle);
 

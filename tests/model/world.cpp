@@ -366,6 +366,16 @@ void World::kernel_says(const char* line) {
     messages.emplace_back(line);
 }
 
+bool World::allocation_fails() {
+    if (!out_of_memory) {
+        if (allocations_left == 0 || --allocations_left > 0)
+            return false;
+        out_of_memory = all_others_too;
+    }
+    counters_["allocations failed"]++;
+    return true;
+}
+
 void World::drain() {
     const auto hook = std::move(meanwhile);
     meanwhile = nullptr;
@@ -392,6 +402,7 @@ std::string World::open() {
     table.main = &disks_[main_disk].model;
     table.spare = &disks_[spare_disk].model;
 
+    doubtful_.clear();
     target = model_create(&table, &error);
     if (target == nullptr)
         return std::string("constructor: ") + error;
@@ -503,6 +514,20 @@ int World::message(const std::string& words, std::string* reply) {
     return ret;
 }
 
+/// While its commit is in doubt, its blocks read as an error.
+int World::move_blocks(const std::string& name, std::uint64_t block, std::uint32_t count) {
+    for (std::uint64_t b = block; b < block + count; b++)
+        doubtful_.insert(b);
+    const int ret = message(name + " " + std::to_string(block) + " " + std::to_string(count));
+    for (std::uint64_t b = block; ret == 0 && b < block + count; b++)
+        doubtful_.erase(b);
+    return ret;
+}
+
+int World::user_forget(std::uint64_t block, std::uint32_t count) {
+    return move_blocks("forget", block, count);
+}
+
 int World::user_remap(std::uint64_t block, std::uint32_t count) {
     std::vector<std::pair<UserWrite, std::uint32_t>> lost;
 
@@ -515,7 +540,7 @@ int World::user_remap(std::uint64_t block, std::uint32_t count) {
         lost.emplace_back(write, log_user_write(write));
         oracle->write(write);
     }
-    const int ret = message("remap " + std::to_string(block) + " " + std::to_string(count));
+    const int ret = move_blocks("remap", block, count);
     for (const auto& [write, number] : lost) {
         add_event({Event::user_write_done, false, main_disk, number, {}, {}});
         oracle->write_done(write, false);
@@ -580,7 +605,7 @@ void World::done(Request* request) {
                 const std::string text = oracle->check_read(r->block + b, seen, r->began);
                 if (ok && !text.empty())
                     throw Violation("2", "block " + std::to_string(r->block + b) + " " + text);
-                any_may_fail = any_may_fail || text.empty();
+                any_may_fail = any_may_fail || text.empty() || doubtful_.count(r->block + b) != 0;
                 problem = text;
             }
             if (!any_may_fail)
@@ -611,14 +636,7 @@ void model_log(const char* line) {
 }
 
 bool model_allocation_fails() {
-    model::World& world = *model::World::current;
-
-    if (world.out_of_memory)
-        return true;
-    if (world.allocations_left == 0 || --world.allocations_left > 0)
-        return false;
-    world.out_of_memory = world.all_others_too;
-    return true;
+    return model::World::current->allocation_fails();
 }
 
 void model_bug(const char* file, int line, const char* what) {

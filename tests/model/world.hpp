@@ -101,6 +101,7 @@ class World {
     void user_flush();
     /// Message remap. What the main cannot read may be lost afterwards.
     int user_remap(std::uint64_t block, std::uint32_t count);
+    int user_forget(std::uint64_t block, std::uint32_t count);
     int message(const std::string& words, std::string* reply = nullptr);
     unsigned int outstanding() const { return outstanding_; }
     std::uint32_t next_version = 1;
@@ -114,6 +115,7 @@ class World {
     // ---- From model.h ----
     void submit(model_io* io);
     void kernel_says(const char* line);
+    bool allocation_fails();
     void step();
 
     std::vector<std::string> messages;  ///< of the kernel's code
@@ -165,6 +167,7 @@ class World {
     void add_event(Event event);
     void done(Request* request);
     std::uint32_t log_user_write(const UserWrite& write);
+    int move_blocks(const std::string& name, std::uint64_t block, std::uint32_t count);
     Request* make_request(model_op op, std::uint64_t block, std::uint32_t count);
 
     const SetLayout& layout_;
@@ -174,6 +177,7 @@ class World {
     std::list<InFlight> in_flight_;
     std::uint64_t clock_ = 1;
     std::uint64_t read_faults_ = 0;
+    std::set<std::uint64_t> doubtful_;  ///< messages may have left these blocks in doubt
     unsigned int outstanding_ = 0;
     unsigned int idle_ = 0;
     std::uint32_t next_flush_ = 0;
