@@ -19,10 +19,12 @@ void Replay::make_durable(const Open& open) {
 
     for (std::uint32_t i = 0; i < sectors; i++) {
         auto& since = durable_since_[write.disk][write.sector + i];
-        if (!open.extent.has(i, sectors) || open.end < since)
+        const bool spoilt = open.extent.spoilt(i, sectors);
+        if ((!open.extent.has(i, sectors) && !spoilt) || open.end < since)
             continue;
         since = open.end;
-        scene_.images[write.disk]->write(write.sector + i, write.data.data() + i * sector_size);
+        scene_.images[write.disk]->write(write.sector + i,
+                                         spoilt ? garbage() : write.data.data() + i * sector_size);
     }
 }
 
@@ -204,11 +206,8 @@ std::vector<Extent> Replay::choose(std::uint64_t variant) {
 bool Replay::apply(std::uint64_t variant) {
     const std::vector<Extent> choice = choose(variant);
     const unsigned int all = (1U << scene_.layout.options.nr_copies) - 1;
-    std::array<std::uint8_t, sector_size> noise;
     std::uint64_t hash = 0;
     bool torn = false;
-
-    noise.fill(0xa5);
 
     may_be_refused_ = false;
     for (std::size_t i = 0; i < open_.size(); i++) {
@@ -231,7 +230,7 @@ bool Replay::apply(std::uint64_t variant) {
             if (open.end == 0 || since == durable_since_[write.disk].end() ||
                 since->second < open.end)
                 scene_.images[write.disk]->write(
-                    write.sector + s, spoilt ? noise.data() : write.data.data() + s * sector_size);
+                    write.sector + s, spoilt ? garbage() : write.data.data() + s * sector_size);
         }
         if (!some || !missing)
             continue;

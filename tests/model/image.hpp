@@ -12,6 +12,16 @@ namespace model {
 
 constexpr std::size_t sector_size = 512;
 
+/// What is in a sector that was being written when the power failed, if it is neither old nor new.
+inline const std::uint8_t* garbage() {
+    static const std::array<std::uint8_t, sector_size> bytes = [] {
+        std::array<std::uint8_t, sector_size> all;
+        all.fill(0xa5);
+        return all;
+    }();
+    return bytes.data();
+}
+
 class Image {
   public:
     explicit Image(std::uint64_t sectors) : bytes_(sectors * sector_size) {}

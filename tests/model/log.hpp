@@ -19,7 +19,7 @@ struct Extent {
     Kind kind = all;
     std::uint32_t n = 0;
     std::uint64_t seed = 0;
-    bool spoils = false;  ///< the sector at the tear is neither old nor new
+    bool spoils = false;  ///< the sector at the tear is neither old nor new; of durable writes only
 
     bool has(std::uint32_t sector, std::uint32_t count) const {
         switch (kind) {

@@ -132,17 +132,74 @@ MUTANTS = {
     "epoch not raised": [(METADATA, "		sb->epoch = cpu_to_le32(epoch + 1);\n",
                           "		sb->epoch = cpu_to_le32(epoch);\n")],
     "label epoch recorded without a flush": [
-        (METADATA, "	if (blkdev_issue_flush(md->main))\n		remap_md_cache_lost(md, REMAP_ROLE_MAIN);\n	else\n"
-         "		md->sb->label_epoch = epoch;\n", "	md->sb->label_epoch = epoch;\n")],
+        (METADATA, "	if (!remap_md_flush(md, REMAP_ROLE_MAIN))\n		md->sb->label_epoch = epoch;", "	md->sb->label_epoch = epoch;")],
     "newest label overwritten first": [(METADATA, "const unsigned int passes[] = { ~md->labels, md->labels };",
                                         "const unsigned int passes[] = { md->labels, ~md->labels };")],
     "forget without a commit of what is staged": [
         (TARGET, "	ret = remap_md_commit(r->md, remap_md_losses(r->md, REMAP_ROLE_SPARE));\n	if (!ret)\n"
          "		ret = remap_prepare_batch(r);\n", "	ret = remap_prepare_batch(r);\n")],
+    "flushes not held": [(METADATA, "	return unlikely(atomic_read_acquire(&md->holders[role]));", "	return false;")],
+    "generation of a torn superblock used again": [
+        (METADATA, "	md->generation = remap_highest_generation(&scan);",
+         "	md->generation = le64_to_cpu(md->sb->head.generation);\n	(void)remap_highest_generation;")],
+    "epoch that was read used for an activation": [(METADATA, "	md->epoch_own = false;\n	remap_scan_spare",
+                                                    "	md->epoch_own = true;\n	remap_scan_spare")],
+    "losses not compared in a commit": [
+        (METADATA, "	if (!r && remap_md_losses(md, role) != losses)\n		r = -EIO;\n	return r;\n}\n\n/*\n * Write @buf durably",
+         "	(void)losses;\n	return r;\n}\n\n/*\n * Write @buf durably")],
+    "next flush does not hear of a loss": [(METADATA, "	set_bit(role, &md->cache_lost);", "	(void)role;")],
+    "labels ahead of the superblocks": [
+        (METADATA, "	if (md->sb_pending) {\n		r = remap_write_sbs(md);\n		if (r)\n			return r;\n	}\n	if (!remap_is_bare(md)) {\n",
+         "	if (!remap_is_bare(md)) {\n")],
+    "no quorum of superblocks": [(METADATA, "	if (done >= REMAP_SB_QUORUM) {", "	if (done) {")],
+    "superblocks do not record that labels have the epoch": [
+        (METADATA, "			sb->label_epoch = sb->epoch;\n", "")],
+    "unequal copies left as they are": [(METADATA, "	if (!equal)\n		xa_set_mark", "	if (0)\n		xa_set_mark")],
+    "old entry not marked bad": [
+        (TARGET, "		if (r->moves[i].old_slot != REMAP_NO_SLOT)\n			remap_md_stage_bad", "		if (0)\n			remap_md_stage_bad")],
+    "main written without being durable": [
+        (TARGET, "				  flush ? 0 : REQ_FUA);\n	if (status)\n		atomic64_inc(&r->nr_main_write_errors);",
+         "				  0);\n	flush = false;\n	if (status)\n		atomic64_inc(&r->nr_main_write_errors);")],
+    "slot in use written for FUA without a flush": [(TARGET, "	r->spare_unflushed |= remap_io(part->bio)->fua;\n", "")],
+    "batch not committed before a second write to its blocks": [
+        (TARGET, "	if (remap_in_batch(r, all.block, all.count)) {", "	if (0 && remap_in_batch(r, all.block, all.count)) {")],
+    "write with FUA that failed once acknowledged": [
+        (TARGET, "	remap_md_tell_loss(r->md, REMAP_ROLE_MAIN);\n	return BLK_STS_IOERR;", "	return BLK_STS_OK;")],
+    "main not asked": [(TARGET, "	if (!remap_main_answers(r, part->block + r->bad[0].offset)) {", "	if (0) {")],
+    "writes pass before the epoch is raised": [
+        (TARGET, "	else if (bio_list_peek(&bios) && remap_activate(r))\n", "	else if (0 && remap_activate(r))\n")],
+    "flush sent to one member only": [(TARGET, "	ti->num_flush_bios = 2;", "	ti->num_flush_bios = 1;")],
+    "message does not wait for writes": [
+        (TARGET, "	WRITE_ONCE(r->claim_count, count);\n	remap_drain(r);\n", "	WRITE_ONCE(r->claim_count, count);\n")],
+    "message does not hold new writes": [(TARGET, "	WRITE_ONCE(r->claim_count, count);\n", "	WRITE_ONCE(r->claim_count, 0 * count);\n")],
+    "slots given out while they are read": [
+        (TARGET, "	remap_map_publish(&r->map);\n	remap_drain(r);\n", "	remap_map_publish(&r->map);\n")],
+    "forget does not make the main durable": [
+        (TARGET, "	if (remap_write_main(r, &part) || remap_flush_main(r) != REMAP_FLUSHED ||\n",
+         "	if (remap_write_part(r, &part, r->main->bdev, sector, 0) ||\n")],
+    "forget does not compare": [(TARGET, "	if (memcmp(r->buf[0], r->buf[1], bytes)) {", "	if (0) {")],
+    "entries given back though the commit has begun": [(TARGET, "	if (began) {\n		remap_batch_in_doubt", "	if (0) {\n		remap_batch_in_doubt")],
+    "entries of a failed commit not taken back": [(TARGET, "		remap_map_abandon(&r->map);\n		remap_drop_batch(r);\n",
+                                                   "		remap_map_abandon(&r->map);\n")],
+    "oldest of two entries wins": [(METADATA, "		if (remap_seq_newer(group[i].seq, group[best].seq))\n			best = i;",
+                                    "		if (remap_seq_newer(group[best].seq, group[i].seq))\n			best = i;")],
+    "pair of entries not settled on disk": [(METADATA, "		if (i != best)\n			remap_md_stage_bad(md, group[i].slot, EIO);",
+                                             "		if (i != best)\n			(void)md;")],
+    "length kept though no superblock has it": [(METADATA, "	if (r)\n		md->table_length = old;\n", "")],
+    "reserved slots given out": [(METADATA, "	if (slot >= remap_slots_initialised(md) || remap_slot_reserved(md, slot))",
+                                  "	if (slot >= remap_slots_initialised(md))")],
+    "old spare accepted": [(METADATA, "	if (best > high) {", "	if (0) {")],
+    "old main accepted": [(METADATA, "	if (best < low) {", "	if (0) {")],
+    "commit goes on after its flush has failed": [(METADATA, "	r = remap_flush_spare(md, losses);\n	if (r)\n		return r;\n\n	gen",
+                                                   "	remap_flush_spare(md, losses);\n\n	gen")],
+    "extension not flushed": [(METADATA, "	r = flush ? remap_flush_spare(md, losses) : 0;\n	if (r)\n		return r;\n	md->live", "	r = 0;\n	(void)losses;\n	md->live")],
+    "superblock not durable": [(METADATA, "	r = remap_io_sync(bdev, REQ_OP_WRITE | (flush ? 0 : REQ_FUA), sector, buf, bytes);\n	return r || !flush ? r : remap_flush_since(md, role, losses);",
+                                "	(void)losses;\n	r = remap_io_sync(bdev, REQ_OP_WRITE, sector, buf, bytes);\n	(void)flush;\n	return r;")],
+    "lost block readable before it was written": [(METADATA, "state == REMAP_ENTRY_MAPPED ? REMAP_AT_SLOT : REMAP_IS_LOST,", "REMAP_AT_SLOT,")],
 }
 
 # What ctest runs each time.
-RUNS = (["--scripts"], ["--states", "20000"])
+RUNS = (["--scripts"], ["--states", "15000"])
 
 
 def apply(name, folder):

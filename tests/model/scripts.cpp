@@ -91,7 +91,7 @@ void one_newest_label(Stage& stage) {
 
 /// A block has left a slot whose entry could not be marked bad any more. Its newest entry must not
 /// go before that: the older one would come to light.
-void forget_the_newest_entry(Stage& stage) {
+void forget_one_of_two_entries(Stage& stage, bool loaded_anew) {
     std::uint64_t slot = 0;
 
     stage.open();
@@ -118,12 +118,22 @@ void forget_the_newest_entry(Stage& stage) {
     stage.faults.script = nullptr;
     works(stage, block);
     stage.expect(stage.flush(), "a flush fails");
+    if (loaded_anew)
+        stage.reload();
     stage.expect(stage.forget(block) == 0, "forget fails");
-    stage.expect(stage.slots_of(block) == 0, "an entry is left");
-    stage.close();
-    stage.open();
+    stage.must(stage.slots_of(block) == 0, "1", "an entry is left after message forget");
+    stage.reload();
     stage.expect(stage.write(block) && stage.flush(), "a write fails");
     stage.close();
+}
+
+void forget_the_newest_entry(Stage& stage) {
+    forget_one_of_two_entries(stage, false);
+}
+
+/// A load finds both of them.
+void forget_one_of_a_pair(Stage& stage) {
+    forget_one_of_two_entries(stage, true);
 }
 
 /// The table grows, again after a try without superblocks, and once more while a copy of it fails.
@@ -140,8 +150,9 @@ void table_extended(Stage& stage) {
                                                                       : std::nullopt;
     };
     stage.write(block + 2, 2);
-    stage.expect(superblocks != 0 && stage.status(status_table_length) == 1,
-                 "the table was extended without superblocks");
+    stage.expect(superblocks != 0, "the table is not extended");
+    stage.must(stage.status(status_table_length) == 1, "3",
+               "the table is longer than most of the superblocks say");
     stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
         return is_table(stage, id, io) && *stage.layout().table_copy(io.sector) == 0 &&
                        table_index(stage, io) != 0
@@ -268,10 +279,10 @@ void commit_in_doubt(Stage& stage) {
                    ? std::optional(Outcome{MODEL_IOERR, {Extent::all, 0, 0}, false})
                    : std::nullopt;
     };
-    stage.expect(!stage.write(block), "a write is acknowledged without its entry");
+    stage.must(!stage.write(block), "1", "a write is acknowledged without its entry");
     stage.expect(stage.status(status_doubt) == 1, "nothing is in doubt");
     works(stage, block);
-    stage.expect(!stage.write(block), "a write to a block in doubt is acknowledged");
+    stage.must(!stage.write(block), "1", "a write to a block in doubt is acknowledged");
     stage.faults.script = nullptr;
     stage.expect(stage.write(block) && stage.flush(), "a write fails");
     stage.expect(stage.status(status_doubt) == 0, "the block is still in doubt");
@@ -288,11 +299,148 @@ void activation_fails(Stage& stage) {
                    ? std::optional(no_trace)
                    : std::nullopt;
     };
-    stage.expect(!stage.write(good_block), "a write passes without an epoch");
+    stage.must(!stage.write(good_block), "8", "a write passes without an epoch");
     stage.faults.script = nullptr;
     fails(stage, block);
     stage.expect(stage.write(good_block) && stage.write(block) && stage.flush(), "a write fails");
     stage.close();
+}
+
+/// Two activations that were interrupted tear the same superblock, and what is left of both is a
+/// valid one of the first. It must not be as new as those of the second.
+void superblock_torn_twice(Stage& stage) {
+    const auto tear = [&stage](Extent extent, bool others) {
+        stage.faults.script = [=, &stage](DiskId id, const model_io& io) -> std::optional<Outcome> {
+            if (!is_superblock(stage, id, io))
+                return std::nullopt;
+            if (stage.layout().superblock_copy(io.sector) == 0U)
+                return Outcome{MODEL_IOERR, extent, false};
+            return others ? std::nullopt : std::optional(no_trace);
+        };
+    };
+
+    stage.open();
+    tear({Extent::prefix, 7, 0, true}, false);
+    stage.expect(!stage.write(good_block), "a write passes without an epoch");
+    stage.reload();
+    model_seconds += 5;
+    tear({Extent::suffix, 7, 0, false}, true);
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.faults.script = nullptr;
+    stage.reload();
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// The flush behind somebody's write with FUA fails and loses the cache, and another flush goes
+/// well before the worker knows what has failed.
+void flush_beside_a_write_with_fua(Stage& stage) {
+    const std::uint64_t losses = stage.counted("cache lost");
+    bool failed = false;
+    bool asked = false;
+
+    stage.open();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    for (std::uint64_t b = good_block; b < good_block + 8; b++)
+        stage.expect(stage.write(b), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (id != main_disk || io.op != MODEL_FLUSH || failed)
+            return std::nullopt;
+        failed = true;
+        return Outcome{MODEL_IOERR, {Extent::none, 0, 0}, true};
+    };
+    stage.world().each_step = [&] {
+        if (asked || stage.counted("cache lost") == losses)
+            return;
+        asked = true;
+        stage.world().user_flush();
+    };
+    stage.must(!stage.write(other_block, 1, true), "2", "the loss of the cache is not reported");
+    stage.world().each_step = nullptr;
+    stage.expect(asked, "no flush was sent meanwhile");
+    stage.flush();
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// Message forget on a main that says it has written what it has not.
+void forget_on_a_main_that_lies(Stage& stage) {
+    Outcome outcome = no_trace;
+
+    stage.open();
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (id == main_disk && io.op == MODEL_WRITE && io.sector == sector_of(stage, block))
+            return outcome;
+        return std::nullopt;
+    };
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    outcome.status = MODEL_OK;
+    stage.must(stage.forget(block) != 0, "1", "message forget does not see what the main keeps");
+    stage.faults.script = nullptr;
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// A slot that is forgotten while somebody reads it must not get another block's data before.
+void slot_forgotten_while_it_is_read(Stage& stage) {
+    constexpr unsigned int long_time = 500;
+    const model_io* slow = nullptr;
+    unsigned int steps = 0;
+    bool home = false;
+    bool asked = false;
+
+    stage.open();
+    fails(stage, block);
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    works(stage, block);
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        home = home || (id == main_disk && io.op == MODEL_WRITE);
+        if (id == spare_disk && io.op == MODEL_READ && asked && slow == nullptr)
+            slow = &io;
+        return std::nullopt;
+    };
+    stage.world().late = [&](const model_io& io) { return &io == slow && steps < long_time; };
+    stage.world().each_step = [&] {
+        steps++;
+        if (!home || asked)
+            return;
+        asked = true;
+        stage.world().user_read(block, 1);
+    };
+    stage.expect(stage.forget(block) == 0, "forget fails");
+    stage.expect(slow != nullptr, "the slot was not read");
+    stage.faults.script = nullptr;
+    fails(stage, other_block);
+    stage.world().user_write(other_block, 1, false, false);
+    while (steps < 2 * long_time)
+        stage.world().step();
+    stage.world().each_step = nullptr;
+    stage.world().late = nullptr;
+    stage.world().drain();
+    stage.expect(stage.slots_of(other_block) == 1, "the other block has no slot");
+    stage.close();
+}
+
+/// An activation is cut short when the spare has the new epoch and the labels have not. Whatever
+/// was copied then must not pass for the spare later.
+void spare_copied_in_an_activation(Stage& stage) {
+    unsigned int superblocks = 0;
+
+    stage.open();
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (is_label(stage, id, io) ||
+            (is_superblock(stage, id, io) && superblocks++ >= REMAP_SB_COPIES))
+            return no_trace;
+        return std::nullopt;
+    };
+    stage.must(!stage.write(good_block), "8", "a write passes without an epoch");
+    stage.faults.script = nullptr;
+    stage.close();
+    stage.keep_spare();
+    stage.open();
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.close();
+    stage.must_refuse_kept_spare();
 }
 
 // ---- All of them ----
@@ -328,6 +476,9 @@ const std::vector<Script>& scripts() {
         {"one newest label", one_newest_label, plain(true)},
         {"forget the newest entry", forget_the_newest_entry, nearly_full_set(true, 1)},
         {"forget the newest entry, bare", forget_the_newest_entry, nearly_full_set(false, 1)},
+        {"forget one of a pair", forget_one_of_a_pair, nearly_full_set(true, 1)},
+        {"forget on a main that lies", forget_on_a_main_that_lies, plain(false)},
+        {"slot forgotten while it is read", slot_forgotten_while_it_is_read, plain(false)},
         {"table extended", table_extended, nearly_full_set(true, 3)},
         {"table extended, bare", table_extended, nearly_full_set(false, 3)},
         {"table copy dies", table_copy_dies, plain(false)},
@@ -337,6 +488,10 @@ const std::vector<Script>& scripts() {
         {"slot lost before its commit", slot_lost_before_its_commit, plain(false)},
         {"commit in doubt", commit_in_doubt, plain(false)},
         {"activation fails", activation_fails, plain(true)},
+        {"spare copied in an activation", spare_copied_in_an_activation, plain(true)},
+        {"superblock torn twice", superblock_torn_twice, plain(true)},
+        {"superblock torn twice, bare", superblock_torn_twice, plain(false)},
+        {"flush beside a write with FUA", flush_beside_a_write_with_fua, plain(false), true},
     };
     return all;
 }

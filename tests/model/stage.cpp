@@ -81,6 +81,17 @@ void Stage::expect(bool is, const std::string& what) const {
     throw Violation("script", text);
 }
 
+void Stage::must(bool is, const std::string& invariant, const std::string& what) {
+    if (!is)
+        throw Violation(invariant, what);
+}
+
+void Stage::must_refuse_kept_spare() {
+    World world(layout_, traits_, {&main_, kept_.get()}, random_, counters_);
+
+    must(!world.open().empty(), "8", "an old copy of the spare is accepted");
+}
+
 std::uint64_t Stage::status(StatusField field) {
     return world_->status_number(field);
 }

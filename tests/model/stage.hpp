@@ -47,6 +47,13 @@ class Stage {
     /// Throws Violation unless the life goes as it has to for its point to be made.
     void expect(bool is, const std::string& what) const;
 
+    /// The same for what an invariant asks of the target.
+    static void must(bool is, const std::string& invariant, const std::string& what);
+
+    /// Keeps a copy of the spare as it is; later it must be refused beside the main.
+    void keep_spare() { kept_ = std::make_unique<Image>(spare_); }
+    void must_refuse_kept_spare();
+
     std::uint64_t status(StatusField field);
     /// How many entries of the table on disk, mapped or lost, name the block?
     std::size_t slots_of(std::uint64_t block) const;
@@ -72,6 +79,7 @@ class Stage {
     Oracle start_, oracle_;
     Log log_;
     std::unique_ptr<World> world_;
+    std::unique_ptr<Image> kept_;
 };
 
 }  // namespace model

@@ -206,6 +206,8 @@ void World::finish_write(const InFlight& request, DiskId id) {
 
     for (std::uint32_t i = 0; i < sectors; i++) {
         const std::uint64_t sector = io.sector + i;
+        if (durable && request.outcome.reached.spoilt(i, sectors))
+            write_through(disk, sector, garbage());
         if (!request.outcome.reached.has(i, sectors))
             continue;
         if (durable) {
@@ -342,9 +344,11 @@ void World::step() {
         meanwhile();
 
     const bool work = model_work_pending();
-    if (!in_flight_.empty() && (!work || (!ordered && random_.percent(60)))) {
-        auto it = in_flight_.begin();
-        if (!ordered)
+    const auto first = std::find_if(in_flight_.begin(), in_flight_.end(),
+                                    [this](const auto& r) { return !late || !late(*r.io); });
+    if (first != in_flight_.end() && (!work || (!ordered && random_.percent(60)))) {
+        auto it = first;
+        if (!ordered && !late)
             std::advance(it, static_cast<std::ptrdiff_t>(random_.below(in_flight_.size())));
         const InFlight request = *it;
         in_flight_.erase(it);

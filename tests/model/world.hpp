@@ -74,6 +74,7 @@ class World {
     Faults* faults = nullptr;  ///< none: disks are perfect
     Log* log = nullptr;
     bool ordered = true;  ///< requests complete in order, and nothing happens in between
+    std::function<bool(const model_io&)> late;  ///< has to wait still
     Oracle* oracle = nullptr;
     std::function<void()> meanwhile;  ///< called now and then while kernel code waits
     std::function<void()> each_step;  ///< called before each step: for lives told step by step
