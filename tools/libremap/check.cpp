@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "libremap/identity.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -127,6 +128,8 @@ class Checker {
     void check_main();
     void check_labels();
     void check_label(unsigned int number, std::vector<Finding>& repairs);
+    void refuse_newer(const char* structure, std::uint64_t sector, const FieldProblem& problem);
+    void check_identity(BlockIo& io, remap_role role);
     bool in_exposed_extent(std::uint64_t block) const;
     void note_label(unsigned int number, Verdict verdict, int error,
                     std::optional<std::uint64_t> generation);
@@ -733,6 +736,22 @@ void Checker::note_filler(std::uint64_t block, Verdict verdict, int error) {
     last->error = error;
 }
 
+/// Whoever wrote this knows more than we do: nothing is touched.
+void Checker::refuse_newer(const char* structure, std::uint64_t sector,
+                           const FieldProblem& problem) {
+    Finding& finding = add("RMF-0515", *main_, structure);
+
+    finding.sector = sector;
+    finding.verdict = verdict_name(Verdict::newer_version);
+    explain(finding, problem);
+    result_.unknown = true;
+    result_.refused = cat("a ", structure, " of a newer format");
+    for (Finding& other : result_.findings)
+        other.repairable = false;
+    result_.plan.clear();
+    main_is_ours_ = false;
+}
+
 void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
     const std::uint64_t sector = sb().label_sector[number];
     const Label ours = make_label(sb());
@@ -771,8 +790,14 @@ void Checker::check_label(unsigned int number, std::vector<Finding>& repairs) {
         decoded.problem = {"copy and state", cat(number, ", complete"),
                            cat(+head.copy, ", ", set_state_name(head.state))};
     }
+    if (decoded.verdict == Verdict::newer_version) {
+        refuse_newer("label", sector, decoded.problem);
+        result_.findings.back().copy = number;
+    }
     note_label(number, decoded.verdict, 0,
                decoded.valid() ? std::optional(head.generation) : std::nullopt);
+    if (decoded.verdict == Verdict::newer_version)
+        return;
     if (decoded.valid()) {
         label_epochs_.emplace_back(number, decoded.value.epoch);
         if (!result_.label || decoded.value.epoch > result_.label->epoch)
@@ -873,6 +898,10 @@ void Checker::check_extent(const Hidden& extent) {
              head.member_uuid != wanted.head.member_uuid))
             decoded.verdict = Verdict::foreign;
         note_filler(block, decoded.verdict, 0);
+        if (decoded.verdict == Verdict::newer_version) {
+            refuse_newer("filler", sector, decoded.problem);
+            return;
+        }
         if (!decoded.valid())
             other.push_back(block);
     }
@@ -895,8 +924,25 @@ void Checker::check_extent(const Hidden& extent) {
 }
 
 void Checker::check_fillers() {
-    for (const Hidden& extent : sb().hidden)
-        check_extent(extent);
+    for (const Hidden& extent : sb().hidden) {
+        if (main_is_ours_)
+            check_extent(extent);
+    }
+}
+
+/// A copy on another disk may be used on purpose, so this is only worth knowing.
+void Checker::check_identity(BlockIo& io, remap_role role) {
+    const Member* member = sb().member(role);
+
+    if (!member || !io.is_block_device())
+        return;
+    const Identity recorded{member->wwn, member->serial, member->partuuid, member->size};
+    const Identity found = identify_path(io.name());
+    if (recorded.compare(found) != Identity::Match::different)
+        return;
+    Finding& finding = add(role == REMAP_ROLE_MAIN ? "RMF-0514" : "RMF-0407", io, "device");
+    finding.expected = recorded.describe();
+    finding.found = found.describe();
 }
 
 void Checker::check_main() {
@@ -925,6 +971,9 @@ CheckResult Checker::run() {
     if (!check_superblocks())
         return std::move(result_);
     check_set_state();
+    check_identity(spare_, REMAP_ROLE_SPARE);
+    if (main_)
+        check_identity(*main_, REMAP_ROLE_MAIN);
     check_table();
     check_read_only();
     if (main_)

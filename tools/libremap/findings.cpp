@@ -85,4 +85,18 @@ void emit_findings(Emitter& out, const CheckResult& result) {
     out.end_list();
 }
 
+void emit_report(Emitter& out, const std::string& device, const CheckResult& result,
+                 const std::string& undo_file, int exit_code) {
+    out.text("device", device);
+    if (result.superblock)
+        out.text("set_uuid", result.superblock->head.set_uuid.str());
+    out.number("slots_used", result.slots_used);
+    out.number("slots_total", result.slots_total);
+    text(out, "refused", result.refused);
+    emit_findings(out, result);
+    text(out, "undo_file", undo_file);
+    out.number("exit_code", static_cast<std::uint64_t>(exit_code));
+    out.finish();
+}
+
 }  // namespace remap

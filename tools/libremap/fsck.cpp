@@ -220,20 +220,7 @@ void Run::summary(const CheckResult& result) const {
 
 void Run::report_json(const CheckResult& result, int exit_code) const {
     JsonEmitter json(frontend_.out);
-    const auto text = [&json](const char* name, const std::string& value) {
-        if (!value.empty())
-            json.text(name, value);
-    };
-    json.text("device", options_.spare);
-    if (result.superblock)
-        json.text("set_uuid", result.superblock->head.set_uuid.str());
-    json.number("slots_used", result.slots_used);
-    json.number("slots_total", result.slots_total);
-    text("refused", result.refused);
-    emit_findings(json, result);
-    text("undo_file", undo_path_);
-    json.number("exit_code", static_cast<std::uint64_t>(exit_code));
-    json.finish();
+    emit_report(json, options_.spare, result, undo_path_, exit_code);
 }
 
 int Run::go() {

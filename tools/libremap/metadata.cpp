@@ -139,6 +139,8 @@ bool judge_group(std::vector<SuperblockCopy>& copies, const Group& group) {
             conflict = true;
         }
     }
+    if (conflict)
+        copies[group.newest].verdict = Verdict::conflict;
     return conflict;
 }
 

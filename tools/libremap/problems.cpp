@@ -90,6 +90,7 @@ const std::vector<Problem>& problem_table() {
         {"RMF-0405", warning, Repair::on_request, "is read-only until a loss of data is confirmed",
          "make it writable again"},
         {"RMF-0406", note, none, "no label place of the main could be written lately", nullptr},
+        {"RMF-0407", note, none, "is other hardware than when the set was made", nullptr},
 
         // The main
         {"RMF-0501", error, none, "the main is smaller than when the set was made", nullptr},
@@ -111,6 +112,8 @@ const std::vector<Problem>& problem_table() {
         {"RMF-0512", note, none, "cannot be read", nullptr},
         {"RMF-0513", error, none, "the main's logical block size is larger than the set's",
          nullptr},
+        {"RMF-0514", note, none, "is other hardware than when the set was made", nullptr},
+        {"RMF-0515", error, none, "is of a format newer than this program", nullptr},
     };
     return table;
 }
