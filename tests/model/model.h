@@ -102,6 +102,9 @@ int model_message(struct model_target *target, unsigned int argc, char **argv, c
 unsigned int model_in_flight(const struct model_target *target);
 unsigned int model_events(void);	/* dm events so far */
 
+/* device-mapper as in Linux 6.1: the data behind a flush that failed is sent all the same. */
+extern bool model_drops_flush_errors;
+
 /* Bios from above. */
 struct model_request {
 	enum model_op op;

@@ -186,6 +186,12 @@ MUTANTS = {
     "pair of entries not settled on disk": [(METADATA, "		if (i != best)\n			remap_md_stage_bad(md, group[i].slot, EIO);",
                                              "		if (i != best)\n			(void)md;")],
     "length kept though no superblock has it": [(METADATA, "	if (r)\n		md->table_length = old;\n", "")],
+    "only one of the old entries of a block in doubt marked bad": [
+        (TARGET, "		while (r->moves[i].was_doubtful && remap_has_other_slot(r, &r->moves[i], &other))\n"
+         "			remap_md_stage_bad(r->md, other, EIO);\n", "		(void)other;\n		(void)remap_has_other_slot;\n")],
+    "record behind a failed flush not refused": [
+        (TARGET, "		(io->fua && test_and_clear_bit(REMAP_F_FLUSH_FAILED, &r->flags));", "		0;\n	(void)io;")],
+    "entries beyond the length not refused": [(METADATA, "	if (!r)\n		r = remap_check_end(md);\n", "	(void)remap_check_end;\n")],
     "reserved slots given out": [(METADATA, "	if (slot >= remap_slots_initialised(md) || remap_slot_reserved(md, slot))",
                                   "	if (slot >= remap_slots_initialised(md))")],
     "old spare accepted": [(METADATA, "	if (best > high) {", "	if (0) {")],

@@ -5,6 +5,7 @@
 #include <dm-remap-format.h>
 
 #include <iostream>
+#include <set>
 
 #include "stage.hpp"
 #include "workload.hpp"
@@ -291,6 +292,34 @@ void commit_in_doubt(Stage& stage) {
     stage.close();
 }
 
+/// One commit after the other is in doubt, and each time the slot fails: what is left behind must
+/// be gone when the last one is durable.
+void slots_left_in_doubt(Stage& stage) {
+    std::set<std::uint64_t> used;
+    bool table_fails = true;
+
+    stage.open();
+    fails(stage, block);
+    stage.expect(stage.write(good_block) && stage.flush(), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (is_table(stage, id, io) && table_fails)
+            return Outcome{MODEL_IOERR, {Extent::all, 0, 0}, false};
+        if (is_slot(stage, id, io) && !used.insert(io.sector).second)
+            return no_trace;
+        return std::nullopt;
+    };
+    for (unsigned int i = 0; i < 3; i++)
+        stage.must(!stage.write(block), "1", "a write is acknowledged without its entry");
+    table_fails = false;
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.expect(used.size() >= 4, "the slots did not fail");
+    stage.must(stage.slots_of(block) == 1, "4", "old entries are left behind");
+    stage.faults.script = nullptr;
+    stage.reload();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+}
+
 /// Superblocks fail at the first write: nothing may be written before the epoch is up.
 void activation_fails(Stage& stage) {
     stage.open();
@@ -443,6 +472,58 @@ void spare_copied_in_an_activation(Stage& stage) {
     stage.must_refuse_kept_spare();
 }
 
+/// Linux 6.1 sends a journal's commit record although the flush in front of it has failed.
+void record_behind_a_failed_flush(Stage& stage) {
+    const std::uint64_t failed = stage.counted("writes failed");
+    bool lost = false;
+
+    stage.open();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    for (std::uint64_t b = good_block; b < good_block + 8; b++)
+        stage.expect(stage.write(b), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (id != main_disk || io.op != MODEL_FLUSH || lost)
+            return std::nullopt;
+        lost = true;
+        return Outcome{MODEL_IOERR, {Extent::none, 0, 0}, true};
+    };
+    model_drops_flush_errors = true;
+    stage.world().user_write(other_block, 1, true, true);
+    stage.world().drain();
+    model_drops_flush_errors = false;
+    stage.expect(lost, "no flush has failed");
+    stage.must(stage.counted("writes failed") > failed, "2", "the record is acknowledged");
+    stage.expect(stage.write(good_block, 8) && stage.flush(), "a write fails");
+    stage.close();
+}
+
+/// The superblocks that know of the table's new length cannot be read. The older ones must not be
+/// taken for the truth.
+void old_superblocks(Stage& stage) {
+    const auto& places = stage.layout().sb_sector;
+
+    stage.open();
+    for (std::uint64_t b = block; b < block + 3; b++)
+        fails(stage, b);
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        return is_superblock(stage, id, io) && *stage.layout().superblock_copy(io.sector) > 2
+                   ? std::optional(no_trace)
+                   : std::nullopt;
+    };
+    stage.expect(stage.write(block + 1, 2) && stage.flush(), "a write fails");
+    stage.expect(stage.status(status_table_length) > 1, "the table was not extended");
+    stage.faults.script = nullptr;
+    stage.close();
+    stage.faults.bad_read[spare_disk].insert(places.begin(), places.begin() + 3);
+    stage.must(!stage.try_open().empty(), "2",
+               "a set is loaded by superblocks older than its table");
+    stage.faults.bad_read[spare_disk].clear();
+    stage.open();
+    stage.expect(stage.write(block, 3) && stage.flush(), "a write fails");
+    stage.close();
+}
+
 // ---- All of them ----
 
 SetOptions plain(bool adopted) {
@@ -487,6 +568,9 @@ const std::vector<Script>& scripts() {
         {"slots fail", slots_fail, plain(false)},
         {"slot lost before its commit", slot_lost_before_its_commit, plain(false)},
         {"commit in doubt", commit_in_doubt, plain(false)},
+        {"slots left in doubt", slots_left_in_doubt, plain(false)},
+        {"record behind a failed flush", record_behind_a_failed_flush, plain(false)},
+        {"old superblocks", old_superblocks, nearly_full_set(true, 1)},
         {"activation fails", activation_fails, plain(true)},
         {"spare copied in an activation", spare_copied_in_an_activation, plain(true)},
         {"superblock torn twice", superblock_torn_twice, plain(true)},
