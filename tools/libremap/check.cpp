@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "libremap/identity.hpp"
+#include "libremap/rebuild.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -106,6 +107,7 @@ class Checker {
     bool check_superblocks();
     void check_superblock_copy(const SuperblockCopy& copy);
     void choose_superblock();
+    void rebuild_from_main();
     void note_superblock_copies();
     void no_winner();
     void check_set_state();
@@ -147,7 +149,9 @@ class Checker {
     const Progress& progress_;
     CheckResult result_;
     bool main_is_ours_ = true;
-    std::vector<std::uint64_t> bad_slots_;                              ///< with impossible entries
+    bool rebuilt_ = false;                  ///< the superblock was made anew
+    std::string not_rebuilt_;               ///< why there is no superblock from the main either
+    std::vector<std::uint64_t> bad_slots_;  ///< with impossible entries
     std::vector<std::pair<unsigned int, std::uint32_t>> label_epochs_;  ///< of valid labels
 };
 
@@ -167,7 +171,8 @@ void Checker::explain(Finding& finding, const FieldProblem& problem) const {
 }
 
 void Checker::plan(Kind kind, unsigned int copy, std::uint64_t index, std::uint64_t count) {
-    if (!result_.refused.empty())
+    // What follows from a superblock that was made anew waits until that is accepted.
+    if (!result_.refused.empty() || (rebuilt_ && kind != Kind::superblock))
         return;
     result_.findings.back().repairable = true;
     result_.plan.push_back({kind, result_.findings.size() - 1, copy, index, count});
@@ -194,6 +199,8 @@ void Checker::no_winner() {
     Finding& finding = add(id, spare_, "superblock");
     finding.expected = "the superblock of a spare";
     finding.found = remap::explain(scan);
+    if (!not_rebuilt_.empty())
+        finding.found += cat(", and none can be made anew: ", not_rebuilt_);
     result_.unknown = scan.newer_version || std::strcmp(id, "RMF-0116") == 0;
     if (result_.unknown)
         result_.refused = finding.found;
@@ -233,14 +240,43 @@ void Checker::choose_superblock() {
     if (scan.conflict || scan.ambiguous)
         return;
     const auto recombined = recombine_superblock(spare_, scan);
-    if (!recombined)
+    if (!recombined) {
+        if (main_)
+            rebuild_from_main();
         return;
+    }
     result_.superblock = recombined->superblock;
     result_.superblock_bytes = recombined->bytes;
     scan.highest_generation = recombined->superblock.head.generation;
     Finding& finding = add("RMF-0117", spare_, "superblock");
     finding.expected = "a valid copy";
     finding.found = remap::explain(scan);
+    plan(Kind::superblock, 0, 0);
+}
+
+/// The last resort: what the label on the main and the table say together.
+void Checker::rebuild_from_main() {
+    std::string why;
+    const auto rebuilt = rebuild_superblock(spare_, *main_, why);
+    const auto joined = [](const std::vector<std::string>& list) {
+        std::string text;
+        for (const std::string& item : list)
+            text += cat(text.empty() ? "" : "; ", item);
+        return text;
+    };
+
+    if (!rebuilt) {
+        not_rebuilt_ = why;
+        return;
+    }
+    rebuilt_ = true;
+    result_.superblock = rebuilt->superblock;
+    result_.superblock_bytes = encode_superblock(rebuilt->superblock, 0);
+    result_.scan.highest_generation = rebuilt->superblock.head.generation;
+    Finding& finding = add("RMF-0119", spare_, "superblock");
+    finding.expected = "a valid copy";
+    finding.found = cat(remap::explain(result_.scan), "; proved: ", joined(rebuilt->proved),
+                        "; assumed: ", joined(rebuilt->assumed));
     plan(Kind::superblock, 0, 0);
 }
 
@@ -356,7 +392,7 @@ void Checker::check_table_copies() {
             last_planned == planned && last->problem.field == p->problem.field &&
             std::strcmp(result_.findings.back().problem->id, id) == 0) {
             result_.findings.back().count++;
-            if (planned && result_.refused.empty())
+            if (result_.findings.back().repairable)
                 result_.plan.back().count++;
         } else {
             Finding& finding = add(id, spare_, "table block");

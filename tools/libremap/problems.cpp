@@ -40,6 +40,9 @@ const std::vector<Problem>& problem_table() {
          "no copy is valid, but sectors of several make up one whose checksum is right",
          "write it to all places"},
         {"RMF-0118", warning, preen, "is half of one write and half of another", rewrite},
+        {"RMF-0119", error, confirmed,
+         "no copy is valid; one was made anew from the main's labels and the table",
+         "write it, read-only until --confirm-loss"},
 
         // Table blocks
         {"RMF-0201", warning, preen, "checksum is wrong", rewrite},
