@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Style checks, one a call: lint.sh shell|format|checkpatch|sparse. Run by ctest (label lint); what it needs is
+# Style checks, one a call: lint.sh shell|format|man|checkpatch|sparse. Run by ctest (label lint); what it needs is
 # installed by scripts/test. Prints what is wrong and exits with 1, or with 2 when it cannot check.
 set -eu
 
@@ -60,7 +60,13 @@ lint_sparse() {
     ! grep -E "^$work/.*(warning|error):" "$work/log" >&2
 }
 
+# The manual pages; that they have no date is meant.
+lint_man() {
+    need mandoc
+    ! mandoc -Tlint -W warning docs/man/*.[58] | grep -v 'missing date, using ""'
+}
+
 case ${1:-} in
-shell | format | checkpatch | sparse) "lint_$1" ;;
-*) die "usage: lint.sh shell|format|checkpatch|sparse" ;;
+shell | format | man | checkpatch | sparse) "lint_$1" ;;
+*) die "usage: lint.sh shell|format|man|checkpatch|sparse" ;;
 esac
