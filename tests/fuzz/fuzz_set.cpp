@@ -90,7 +90,8 @@ void check_opens(const CheckResult& result, BlockIo& spare) {
 void check_and_repair(fuzz::HostileSet& set, bool with_main, bool everything) {
     BlockIo* main = with_main ? &set.main : nullptr;
     const auto wanted = [everything](const Finding& finding) {
-        return everything || finding.problem->repair == Repair::preen;
+        const Repair repair = finding.problem->repair;
+        return repair == Repair::preen || (everything && repair == Repair::confirmed);
     };
     set.freeze("a check only reads");
     CheckResult before = check_set(set.spare, main);

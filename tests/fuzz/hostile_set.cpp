@@ -44,6 +44,17 @@ const std::vector<SampleSet>& sample_sets() {
     return sets;
 }
 
+const SampleSet& damaged_set() {
+    static const SampleSet damaged = [] {
+        SampleSet set = sample_sets().front();
+        remap::test::scribble(set.spare, set.superblock.sb_sector[1], 2);
+        remap::test::flip(set.spare, set.superblock.table_sector(0, 1), 5000);
+        remap::test::scribble(set.main, set.superblock.label_sector[0], 1);
+        return set;
+    }();
+    return damaged;
+}
+
 HostileSet::HostileSet(Input& input)
     : sample(sample_sets()[input.byte() % sample_sets().size()]),
       main_below("main.img", sample.main.content(), sample.superblock.block_size()),

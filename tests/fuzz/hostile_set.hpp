@@ -17,6 +17,10 @@ namespace fuzz {
 /// The sets that inputs begin with; the first byte chooses.
 const std::vector<remap::test::SampleSet>& sample_sets();
 
+/// One of them with one copy of a superblock and of a table block overwritten: the set that the
+/// undo files of the seed corpus belong to.
+const remap::test::SampleSet& damaged_set();
+
 /// First byte of a step.
 enum class Step : std::uint8_t {
     superblock,  ///< mask of copies (bit 7: not sealed), offset, length - 1, bytes

@@ -12,8 +12,10 @@
 #include "hostile_set.hpp"
 #include "libremap/error.hpp"
 #include "libremap/places.hpp"
+#include "libremap/rehearsal.hpp"
 #include "libremap/rescue_file.hpp"
 #include "libremap/text.hpp"
+#include "libremap/undo.hpp"
 
 namespace {
 
@@ -113,10 +115,40 @@ void add_hostile_sets(Corpus& corpus) {
     for (std::uint8_t set = 0; set < fuzz::sample_sets().size(); ++set) {
         for (const Buffer& damage : damages) {
             corpus.add("probe", {set}, damage);
+            corpus.add("forensic", {8, 0, 4, set}, damage);
+            corpus.add("forensic", {0, 0, 9, set}, damage);
             for (const std::uint8_t flags : {std::uint8_t{0}, std::uint8_t{3}, std::uint8_t{5}}) {
                 corpus.add("set", {flags, set}, damage);
             }
         }
+    }
+}
+
+class MemorySink : public remap::UndoSink {
+  public:
+    void append(remap::ConstBytes data) override {
+        bytes.insert(bytes.end(), data.begin(), data.end());
+    }
+    void sync() override {}
+    Buffer bytes;
+};
+
+/// The undo files of a careful and of a full repair, the second with images added.
+void add_undo_files(Corpus& corpus) {
+    for (const bool everything : {false, true}) {
+        remap::test::SampleSet set = fuzz::damaged_set();
+        remap::BlockIo* main = everything ? &set.main : nullptr;
+        const remap::CheckResult result = remap::check_set(set.spare, main);
+        const remap::Rehearsal rehearsal =
+            remap::rehearse(result, set.spare, main, [](const remap::Finding&) { return true; });
+        const remap::UndoHeader header = remap::undo_header(result, rehearsal);
+        MemorySink sink;
+        remap::write_undo(sink, header, rehearsal.journal, set.spare, main);
+        if (everything) {
+            const std::vector<std::uint32_t> crcs = {1, 2, 3};
+            remap::add_undo_images(sink, header.id, 0, set.superblock.sb_sector[1], crcs);
+        }
+        corpus.add("undo", {0}, sink.bytes);
     }
 }
 
@@ -154,6 +186,7 @@ int main(int argc, char** argv) {
             add_rescue_file(corpus, set);
         }
         add_hostile_sets(corpus);
+        add_undo_files(corpus);
         add_texts(corpus);
     } catch (const std::exception& error) {
         std::cerr << "fuzz-seeds: " << error.what() << "\n";
