@@ -236,3 +236,90 @@ TEST_CASE("Recovery is the same when it is called again", "[adopt]") {
     CHECK(main.content() == adopted.main);
     CHECK(spare.content() == adopted.spare);
 }
+
+namespace {
+
+/// Valid labels of the set with that epoch.
+std::size_t labels_of_epoch(const Pair& pair, const remap::Superblock& superblock,
+                            std::uint32_t epoch) {
+    remap::MemoryIo main("main", pair.main, pair.block);
+    std::size_t count = 0;
+    for (const std::uint64_t sector : superblock.label_sector) {
+        const auto bytes = main.read(sector, 1);
+        const auto label = remap::decode_label(bytes, sector);
+        count += label.valid() && label.value.head.set_uuid == superblock.head.set_uuid &&
+                         label.value.epoch == epoch
+                     ? 1
+                     : 0;
+    }
+    return count;
+}
+
+/// A release that was interrupted, whose main has one label of epoch 5, at place `alone`; what
+/// lies at the other places an activation or the release itself has left.
+Pair one_newest_label(const Case& c, std::size_t alone, bool others_released) {
+    Pair pair = used_set(c);
+    remap::MemoryIo main("main", pair.main, pair.block);
+    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    remap::Superblock superblock = remap::load_superblock(spare);
+    superblock.epoch = superblock.label_epoch = 5;
+    superblock.head.state = REMAP_STATE_RELEASING;
+    superblock = remap::next_superblock(spare, superblock);
+    remap::write_superblock(spare, superblock);
+    for (std::size_t i = 0; i < superblock.label_sector.size(); ++i) {
+        const std::uint64_t sector = superblock.label_sector[i];
+        remap::Label label = remap::make_label(superblock);
+        label.head.state = REMAP_STATE_COMPLETE;
+        label.epoch = i == alone ? 5 : 4;
+        std::vector<std::uint8_t> block(pair.block, 0x33);
+        if (i == alone || !others_released) {
+            const auto bytes = remap::encode_label(label, static_cast<unsigned int>(i), sector);
+            std::copy(bytes.begin(), bytes.end(), block.begin());
+        }
+        main.write(sector, block);
+    }
+    pair.main = main.content();
+    pair.spare = spare.content();
+    return pair;
+}
+
+}  // namespace
+
+TEST_CASE("the only label with the newest epoch is written over last") {
+    for (const Case& c : cases()) {
+        for (const bool released : {false, true}) {
+            const Pair sample = used_set(c);
+            remap::MemoryIo spare("spare", sample.spare, sample.block);
+            const remap::Superblock places = remap::load_superblock(spare);
+            for (std::size_t alone = 0; alone < places.label_sector.size(); ++alone) {
+                // Released places show the payload: that ends the release unless one decides.
+                const bool deciding = places.label_sector[alone] / places.block_sectors() ==
+                                      remap::deciding_block(places);
+                if (released && !deciding) {
+                    continue;
+                }
+                Pair now = one_newest_label(c, alone, released);
+                remap::MemoryIo its_spare("spare", now.spare, now.block);
+                const remap::Superblock superblock = remap::load_superblock(its_spare);
+                const auto log = fixture::record(now, recover);
+                INFO(c.name << ", place " << alone << (released ? ", released" : ""));
+                REQUIRE_FALSE(log.empty());
+                for (const Event& event : log) {
+                    if (!event.flush && event.on_main) {
+                        // While it is written the place holds anything.
+                        Pair torn = now;
+                        Event garbage = event;
+                        std::fill(garbage.data.begin(), garbage.data.end(), std::uint8_t{0x5a});
+                        fixture::apply(torn, garbage, garbage.data.size());
+                        CHECK(labels_of_epoch(torn, superblock, 5) > 0);
+                    }
+                    if (!event.flush) {
+                        fixture::apply(now, event, event.data.size());
+                    }
+                }
+                CHECK(labels_of_epoch(now, superblock, 5) == superblock.label_sector.size());
+                CHECK(fixture::all_hidden(now));
+            }
+        }
+    }
+}

@@ -212,19 +212,31 @@ std::set<std::uint64_t> finish_adoption(BlockIo& main, BlockIo& spare, Superbloc
     MainBlocks blocks(main, superblock.block_sectors());
     const std::uint64_t deciding = deciding_block(superblock);
     const std::uint64_t last = superblock.main_blocks() - 1;
-    decide(blocks, superblock);
-
     std::set<std::uint64_t> rest = hidden_blocks_of(superblock);
-    for (const std::uint64_t block : {std::uint64_t{0}, last}) {
-        if (block != deciding) {
-            conceal_block(blocks, superblock, block);
-        }
+    // A release that was interrupted has left labels, perhaps one alone, and perhaps in the place
+    // that decides. These must not be torn before there are others.
+    std::set<std::uint64_t> kept = newest_labels(blocks, superblock);
+    if (look_at_place(blocks, superblock, deciding) == Place::ours) {
+        kept.insert(deciding);
+    } else {
+        decide(blocks, superblock);
+        rest.erase(deciding);
+    }
+    for (const std::uint64_t block : kept) {
         rest.erase(block);
     }
-    rest.erase(deciding);
+    for (const std::uint64_t block : {std::uint64_t{0}, last}) {
+        if (rest.erase(block) != 0) {
+            conceal_block(blocks, superblock, block);
+        }
+    }
     main.flush();
     conceal(blocks, superblock, rest, observer);
     main.flush();
+    for (auto block = kept.rbegin(); block != kept.rend(); ++block) {
+        conceal_block(blocks, superblock, *block);
+        main.flush();
+    }
 
     std::set<std::uint64_t> exposed = unconcealed(blocks, superblock);
     const auto& labels = superblock.label_sector;

@@ -6,18 +6,16 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <new>
 #include <utility>
 
+#include "libremap/device_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/text.hpp"
 
@@ -132,7 +130,7 @@ class FileBlockIo : public BlockIo {
 
     int try_read(std::uint64_t sector, Bytes to) override;
     int try_write(std::uint64_t sector, ConstBytes from) override;
-    int try_flush() override { return fsync(fd_.get()) ? errno : 0; }
+    int try_flush() override;
 
     std::uint64_t size() const override { return geometry_.sectors; }
     std::uint32_t logical_block_size() const override { return geometry_.logical; }
@@ -207,49 +205,45 @@ int FileBlockIo::try_write(std::uint64_t sector, ConstBytes from) {
     return 0;
 }
 
+int FileBlockIo::try_flush() {
+    while (fsync(fd_.get()) != 0) {
+        if (errno != EINTR)
+            return errno;
+    }
+    return 0;
+}
+
 Error cannot_open(const std::string& path, int error) {
     return {Exit::operational, cat(path, ": cannot open: ", std::strerror(error))};
 }
 
-/// Names of the devices that sit on this one, for a message.
-std::string holders(dev_t device) {
-    std::string names;
-    std::error_code ignored;
-    const auto folder = cat("/sys/dev/block/", major(device), ":", minor(device), "/holders");
-
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
-        names += cat(names.empty() ? "" : ", ", entry.path().filename().string());
-    return names;
-}
-
-/// The loop device that an image backs, or an empty string.
-std::string loop_over(const struct stat& image) {
-    std::error_code ignored;
-
-    for (const auto& entry : std::filesystem::directory_iterator("/sys/block", ignored)) {
-        std::ifstream file(entry.path() / "loop/backing_file");
-        std::string backing;
-        struct stat other {};
-        if (std::getline(file, backing) && stat(backing.c_str(), &other) == 0 &&
-            other.st_dev == image.st_dev && other.st_ino == image.st_ino)
-            return cat("/dev/", entry.path().filename().string());
+/// Locks an image file for as long as it is open, or throws BusyError. Where no lock is to be had
+/// nobody can be kept out, and so it is not opened.
+void lock_image(const std::string& path, int fd, const struct stat& image, Mode mode) {
+    const auto busy = [&path](const std::string& why) {
+        return BusyError(cat(path, ": in use: ", why));
+    };
+    if (const std::string loop = loop_over(path, image); !loop.empty())
+        throw busy(cat("it backs ", loop));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK)
+            throw busy("locked by another program");
+        throw Error(Exit::operational, cat(path, ": cannot be locked: ", std::strerror(errno)));
     }
-    return {};
-}
 
-/// Locks an image file for as long as it is open, or throws BusyError.
-void lock_image(const std::string& path, int fd, const struct stat& image) {
-    if (const std::string loop = loop_over(image); !loop.empty())
-        throw BusyError(cat(path, ": in use: it backs ", loop));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        throw BusyError(cat(path, ": in use: locked by another program"));
-
-    // A virtual machine that runs on the image holds byte-range locks instead.
-    struct flock range {};
-    range.l_type = F_WRLCK;
-    range.l_whence = SEEK_SET;
-    if (fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK)
-        throw BusyError(cat(path, ": in use: locked by another program (a virtual machine?)"));
+    // A virtual machine that runs on the image holds byte-range locks instead. Ours keeps the next
+    // one from starting; that of a reader conflicts with writers only, so look for the others.
+    struct flock others {};
+    others.l_type = F_WRLCK;
+    others.l_whence = SEEK_SET;
+    struct flock ours = others;
+    ours.l_type = mode == Mode::read_write ? F_WRLCK : F_RDLCK;
+    const bool told = fcntl(fd, F_OFD_GETLK, &others) == 0;
+    if (told && others.l_type == F_UNLCK && fcntl(fd, F_OFD_SETLK, &ours) == 0)
+        return;
+    if ((told && others.l_type != F_UNLCK) || errno == EAGAIN || errno == EACCES)
+        throw busy("locked by another program (a virtual machine?)");
+    throw Error(Exit::operational, cat(path, ": cannot be locked: ", std::strerror(errno)));
 }
 
 Geometry device_geometry(const std::string& path, int fd) {
@@ -270,19 +264,25 @@ Geometry device_geometry(const std::string& path, int fd) {
     return geometry;
 }
 
-FileDescriptor open_device(const std::string& path, Mode mode, dev_t device) {
-    const int access = mode == Mode::read_write ? O_RDWR | O_EXCL : O_RDONLY;
-    const int fd = open(path.c_str(), access | O_DIRECT | O_CLOEXEC);
+FileDescriptor open_device(const std::string& path, Mode mode, const struct stat& status) {
+    const int access = mode == Mode::read_write ? O_RDWR : O_RDONLY;
+    const int exclusive = mode == Mode::read_only ? 0 : O_EXCL;
+    const int fd = open(path.c_str(), access | exclusive | O_DIRECT | O_CLOEXEC);
+    const int error = errno;
+    const std::string above = exclusive != 0 ? holders_of(status.st_rdev) : std::string();
 
-    if (fd >= 0)
-        return FileDescriptor(fd);
-    if (errno == EBUSY) {
-        const std::string above = holders(device);
+    FileDescriptor device(fd);
+    if (fd < 0 && error != EBUSY)
+        throw cannot_open(path, error);
+    if (fd < 0 || !above.empty())
         throw BusyError(cat(
             path, ": in use",
             above.empty() ? std::string(" (mounted, or held by a driver)") : cat(" by ", above)));
-    }
-    throw cannot_open(path, errno);
+    if (exclusive == 0)
+        return device;
+    if (const std::string loop = loop_over(path, status); !loop.empty())
+        throw BusyError(cat(path, ": in use: it backs ", loop));
+    return device;
 }
 
 FileDescriptor open_image(const std::string& path, Mode mode) {
@@ -308,18 +308,18 @@ std::unique_ptr<BlockIo> open_block_io(const std::string& path, Mode mode) {
                     cat(path, ": expected a block device or an image file, found ",
                         S_ISDIR(before.st_mode) ? "a directory" : "something else"));
 
-    FileDescriptor fd = device ? open_device(path, mode, before.st_rdev) : open_image(path, mode);
+    FileDescriptor fd = device ? open_device(path, mode, before) : open_image(path, mode);
     if (fstat(fd.get(), &after) != 0)
         throw cannot_open(path, errno);
-    if ((before.st_mode & S_IFMT) != (after.st_mode & S_IFMT))
+    if ((before.st_mode & S_IFMT) != (after.st_mode & S_IFMT) || before.st_rdev != after.st_rdev)
         throw Error(Exit::operational, cat(path, ": changed while it was opened"));
 
     Geometry geometry;
     if (device) {
         geometry = device_geometry(path, fd.get());
     } else {
-        if (mode == Mode::read_write)
-            lock_image(path, fd.get(), after);
+        if (mode != Mode::read_only)
+            lock_image(path, fd.get(), after, mode);
         geometry.sectors = static_cast<std::uint64_t>(after.st_size) / sector_size;
     }
     return std::make_unique<FileBlockIo>(path, std::move(fd), geometry);

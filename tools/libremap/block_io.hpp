@@ -82,14 +82,16 @@ class AlignedBuffer {
 
 enum class Mode {
     read_only,
-    /// Exclusive: O_EXCL on a block device, a lock on an image file.
+    /// Exclusive: O_EXCL on a block device, locks on an image file.
     read_write,
+    /// The same, but only for reading: what is read does not change meanwhile.
+    read_exclusive,
 };
 
 /// Opens a block device or an image file. Block devices are accessed past the page cache, so that
-/// what is read is what lies on the medium. Throws BusyError when `mode` is read_write and the
-/// device is in use (mounted, held, locked, or an image that backs a loop device), and Error for
-/// anything that cannot be opened or is neither a block device nor a regular file.
+/// what is read is what lies on the medium. Throws BusyError when `mode` is not read_only and the
+/// device is in use (mounted, held, locked, or under a loop device), and Error for anything that
+/// cannot be opened or locked, or is neither a block device nor a regular file.
 std::unique_ptr<BlockIo> open_block_io(const std::string& path, Mode mode);
 
 /// Does somebody hold the block device exclusively (a mount, a mapped device)? False for images

@@ -97,6 +97,8 @@ class Checker {
         : spare_(spare), main_(main), progress_(progress) {}
 
     CheckResult run();
+    /// What was found up to the point where the check was ended.
+    CheckResult cancelled();
 
   private:
     Finding& add(const char* id, const BlockIo& device, std::string structure);
@@ -1027,6 +1029,14 @@ CheckResult Checker::run() {
     return std::move(result_);
 }
 
+CheckResult Checker::cancelled() {
+    for (Finding& finding : result_.findings)
+        finding.repairable = false;
+    result_.plan.clear();
+    result_.cancelled = true;
+    return std::move(result_);
+}
+
 }  // namespace
 
 const char* severity_name(Severity severity) {
@@ -1093,7 +1103,13 @@ std::string describe(const Finding& finding) {
 }
 
 CheckResult check_set(BlockIo& spare, BlockIo* main, const Progress& progress) {
-    return Checker(spare, main, progress).run();
+    Checker checker(spare, main, progress);
+
+    try {
+        return checker.run();
+    } catch (const Cancelled&) {
+        return checker.cancelled();
+    }
 }
 
 }  // namespace remap

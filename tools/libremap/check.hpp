@@ -134,6 +134,8 @@ struct CheckResult {
     std::string refused;
     /// There is nothing of ours, or it is of a newer format: fsck::operational.
     bool unknown = false;
+    /// The check was ended by Cancelled: there may be more to find, and nothing is planned.
+    bool cancelled = false;
 
     /// Is there anything above a note?
     bool damaged() const;
@@ -143,6 +145,9 @@ struct CheckResult {
     /// is safe to open, and a boot must not stop for it for ever.
     int exit_bits(bool preened = false) const;
 };
+
+/// Thrown by a Progress that wants the check to end.
+struct Cancelled {};
 
 /// Called with table blocks done and in all.
 using Progress = std::function<void(std::uint64_t, std::uint64_t)>;

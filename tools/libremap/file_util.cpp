@@ -53,8 +53,10 @@ void write_all(int fd, const void* data, std::size_t bytes, const std::string& p
 }
 
 void sync_file(int fd, const std::string& path) {
-    if (::fsync(fd) != 0) {
-        fail(path, "cannot make it durable", errno);
+    while (::fsync(fd) != 0) {
+        if (errno != EINTR) {
+            fail(path, "cannot make it durable", errno);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libremap/fsck.hpp"
 
+#include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,8 +12,11 @@
 #include <set>
 #include <sstream>
 
+#include "libremap/copy_spare.hpp"
+#include "libremap/device_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/findings.hpp"
+#include "libremap/overlay_io.hpp"
 #include "libremap/rehearsal.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
@@ -53,9 +58,17 @@ class Run {
 
   private:
     Devices open(Mode spare_mode, Mode main_mode) const;
-    CheckResult check(const Devices& devices) const;
+    bool cancelled() const;
+    void progress(int pass, std::uint64_t done, std::uint64_t total) const;
+    CheckResult check(BlockIo& spare, BlockIo* main) const;
+    void apply(CheckResult& result, const Wanted& wanted,
+               const std::function<void(const Wanted&)>& apply) const;
+    int check_and_repair();
+    int check_and_copy();
+    int report_all(const CheckResult& result, int bits) const;
     Wanted wanted_of_mode(const CheckResult& result);
     void repair(CheckResult& result, const Wanted& wanted);
+    void require_elsewhere(const std::string& path) const;
     std::unique_ptr<UndoFileSink> new_undo_file(const UndoHeader& header, std::uint64_t bytes);
     std::unique_ptr<UndoFileSink> write_undo_file(const UndoHeader& header,
                                                   const Rehearsal& rehearsal,
@@ -68,6 +81,7 @@ class Run {
     const FsckOptions& options_;
     FsckFrontend& frontend_;
     std::string undo_path_;  ///< of the undo file that was written
+    bool copied_ = false;    ///< the new image is there
 };
 
 Devices Run::open(Mode spare_mode, Mode main_mode) const {
@@ -79,17 +93,57 @@ Devices Run::open(Mode spare_mode, Mode main_mode) const {
     return devices;
 }
 
-CheckResult Run::check(const Devices& devices) const {
-    Progress progress;
+bool Run::cancelled() const {
+    return frontend_.cancelled && frontend_.cancelled();
+}
 
-    if (options_.progress_fd >= 0) {
-        progress = [this](std::uint64_t done, std::uint64_t total) {
-            const std::string line = cat("1 ", done, " ", total, " ", options_.spare, "\n");
-            // Whoever gave the descriptor may have gone; that is no reason to stop.
-            static_cast<void>(!write(options_.progress_fd, line.data(), line.size()));
-        };
+void Run::progress(int pass, std::uint64_t done, std::uint64_t total) const {
+    if (options_.progress_fd < 0)
+        return;
+    const std::string line = cat(pass, " ", done, " ", total, " ", options_.spare, "\n");
+    pollfd to{options_.progress_fd, POLLOUT, 0};
+
+    // Whoever has stopped to read must not keep us from ending.
+    while (!cancelled() && poll(&to, 1, 100) == 0) {
     }
-    return check_set(*devices.spare, devices.main.get(), progress);
+    if (cancelled())
+        return;
+    // Whoever gave the descriptor may have gone; that is no reason to stop.
+    static_cast<void>(!write(options_.progress_fd, line.data(), line.size()));
+}
+
+CheckResult Run::check(BlockIo& spare, BlockIo* main) const {
+    return check_set(spare, main, [this](std::uint64_t done, std::uint64_t total) {
+        progress(1, done, total);
+        if (cancelled())
+            throw Cancelled();
+    });
+}
+
+/// Carries out `apply` with those steps that are `wanted`, until the run shall end. What is left
+/// undone of a finding leaves it unrepaired.
+void Run::apply(CheckResult& result, const Wanted& wanted,
+                const std::function<void(const Wanted&)>& apply) const {
+    const auto steps = static_cast<std::uint64_t>(std::count_if(
+        result.plan.begin(), result.plan.end(),
+        [&](const PlannedWrite& step) { return wanted(result.findings[step.finding]); }));
+    std::set<std::string> left;
+    std::uint64_t done = 0;
+
+    apply([&](const Finding& finding) {
+        if (!wanted(finding))
+            return false;
+        progress(2, done++, steps);
+        if (cancelled())
+            left.insert(key(finding));
+        return !cancelled();
+    });
+    for (Finding& finding : result.findings) {
+        if (left.count(key(finding)) == 0)
+            continue;
+        finding.repaired = false;
+        finding.repair_error = "interrupted";
+    }
 }
 
 /// Which findings shall be repaired; asks where the mode says so.
@@ -109,6 +163,8 @@ Wanted Run::wanted_of_mode(const CheckResult& result) {
             break;
     }
     for (const Finding& finding : result.findings) {
+        if (cancelled())
+            break;
         if (finding.repairable && finding.problem->repair != Repair::on_request &&
             frontend_.ask(cat(printable(describe(finding)), "\n  ", finding.problem->fix, "?")))
             answers->insert(key(finding));
@@ -116,14 +172,30 @@ Wanted Run::wanted_of_mode(const CheckResult& result) {
     return [answers](const Finding& f) { return answers->count(key(f)) > 0; };
 }
 
+/// Throws if that would lie on a device that is repaired, as far as can be told.
+void Run::require_elsewhere(const std::string& path) const {
+    std::vector<std::string> devices = {options_.spare};
+    if (options_.main)
+        devices.push_back(*options_.main);
+    for (const std::string& device : devices) {
+        struct stat status {};
+        if (stat(device.c_str(), &status) == 0 && lies_on(path, status))
+            throw Error(Exit::operational,
+                        cat(path, ": lies on ", device, ", which is to be repaired"));
+    }
+}
+
 /// The file that was asked for, or one in the first state directory that takes it; null, with a
 /// warning, if none does.
 std::unique_ptr<UndoFileSink> Run::new_undo_file(const UndoHeader& header, std::uint64_t bytes) {
-    if (options_.undo_file)
+    if (options_.undo_file) {
+        require_elsewhere(*options_.undo_file);
         return std::make_unique<UndoFileSink>(*options_.undo_file);
+    }
     std::string why;
     for (const std::string& folder : state_directories()) {
         try {
+            require_elsewhere(folder);
             return make_default_undo(folder, header.set_uuid, header.time, bytes);
         } catch (const Error& error) {
             why += cat(why.empty() ? "" : "; ", error.what());
@@ -164,17 +236,21 @@ void Run::repair(CheckResult& result, const Wanted& wanted) {
     const Mode main_mode = wants_main(result, wanted) ? Mode::read_write : Mode::read_only;
     const Devices devices = open(Mode::read_write, main_mode);
     BlockIo* main = main_mode == Mode::read_write ? devices.main.get() : nullptr;
-    result = check(devices);
-    if (!wants_any(result, wanted) || !result.superblock)
+    result = check(*devices.spare, devices.main.get());
+    if (cancelled() || !wants_any(result, wanted) || !result.superblock)
         return;
     const Rehearsal rehearsal = rehearse(result, *devices.spare, main, wanted);
     const UndoHeader header = undo_header(result, rehearsal);
     const auto sink =
         rehearsal.journal.empty() ? nullptr : write_undo_file(header, rehearsal, devices);
-    if (!sink)
-        return apply_plan(result, *devices.spare, main, wanted);
-    const unsigned int refused =
-        apply_rehearsed(result, rehearsal, *devices.spare, main, wanted, *sink, header.id);
+    unsigned int refused = 0;
+    apply(result, wanted, [&](const Wanted& now) {
+        if (sink)
+            refused =
+                apply_rehearsed(result, rehearsal, *devices.spare, main, now, *sink, header.id);
+        else
+            apply_plan(result, *devices.spare, main, now);
+    });
     if (refused > 0)
         throw Error(Exit::operational,
                     cat(options_.spare, ": ", refused,
@@ -211,6 +287,9 @@ void Run::summary(const CheckResult& result) const {
     else
         frontend_.out << problems << (problems == 1 ? " problem" : " problems") << ", " << repaired
                       << " repaired\n";
+    if (copied_)
+        frontend_.out << *options_.out << ": the repaired copy; " << options_.spare
+                      << " is as it was\n";
     if (!undo_path_.empty())
         frontend_.out << options_.spare << ": to take it back: remap-fsck --undo "
                       << printable(undo_path_) << " "
@@ -223,19 +302,36 @@ void Run::report_json(const CheckResult& result, int exit_code) const {
     emit_report(json, options_.spare, result, undo_path_, exit_code);
 }
 
-int Run::go() {
+int Run::report_all(const CheckResult& result, int bits) const {
+    if (cancelled()) {
+        bits |= fsck::cancelled;
+        frontend_.err << options_.spare << ": interrupted"
+                      << (result.cancelled ? " while it was checked: there may be more to find"
+                                           : "")
+                      << "\n";
+    }
+    if (options_.json)
+        report_json(result, bits);
+    else if (options_.mode != FsckMode::preen || bits != fsck::ok || result.damaged())
+        report_text(result);
+    else
+        summary(result);
+    return bits;
+}
+
+int Run::check_and_repair() {
     CheckResult result;
 
     {
         const Devices devices = open(Mode::read_only, Mode::read_only);
         if (in_use(*devices.spare))
             frontend_.err << options_.spare << ": in use: what is read may change meanwhile\n";
-        result = check(devices);
+        result = check(*devices.spare, devices.main.get());
     }
     int bits = fsck::ok;
     bool busy = false;
     try {
-        if (result.refused.empty())
+        if (result.refused.empty() && !cancelled())
             repair(result, wanted_of_mode(result));
     } catch (const BusyError& error) {
         frontend_.err << printable(error.what()) << "\n";
@@ -248,13 +344,52 @@ int Run::go() {
     // Busy is 8 and nothing else: systemd-fsck lets a boot go on then.
     if (!busy)
         bits |= result.exit_bits(options_.mode == FsckMode::preen);
-    if (options_.json)
-        report_json(result, bits);
-    else if (options_.mode != FsckMode::preen || bits != fsck::ok || result.damaged())
-        report_text(result);
-    else
-        summary(result);
-    return bits;
+    return report_all(result, bits);
+}
+
+/// The repair is made in memory, and what it leads to goes to a new image.
+int Run::check_and_copy() {
+    const Devices devices = open(Mode::read_exclusive, Mode::read_only);
+    OverlayIo repaired(*devices.spare, nullptr, 0);
+    CheckResult result = check(repaired, devices.main.get());
+    int bits = fsck::ok;
+
+    if (devices.main)
+        frontend_.err << options_.main.value() << ": with -o the main is not written to\n";
+    if (!result.superblock || !result.refused.empty()) {
+        frontend_.err << options_.spare << ": nothing is copied to " << *options_.out << "\n";
+        return report_all(result, result.exit_bits());
+    }
+    const Wanted wanted = wanted_of_mode(result);
+    if (!cancelled())
+        apply(result, wanted,
+              [&](const Wanted& now) { apply_plan(result, repaired, nullptr, now); });
+    try {
+        if (!cancelled()) {
+            copy_spare(repaired, result, *options_.out, [this](auto done, auto total) {
+                progress(3, done, total);
+                if (cancelled())
+                    throw Cancelled();
+            });
+            copied_ = true;
+        }
+    } catch (const Cancelled&) {
+        bits = fsck::cancelled;
+    } catch (const Error& error) {
+        frontend_.err << printable(error.what()) << "\n";
+        bits = fsck::operational;
+    }
+    if (!copied_) {
+        // What was repaired in memory only is not there.
+        for (Finding& finding : result.findings)
+            finding.repaired = false;
+        frontend_.err << *options_.out << ": not made\n";
+    }
+    return report_all(result, bits | result.exit_bits(options_.mode == FsckMode::preen));
+}
+
+int Run::go() {
+    return options_.out ? check_and_copy() : check_and_repair();
 }
 
 }  // namespace
@@ -322,7 +457,7 @@ int preen(const std::string& spare, const std::optional<std::string>& main,
     FsckOptions options;
     std::ostringstream out;
     std::ostringstream err;
-    FsckFrontend frontend{out, err, {}};
+    FsckFrontend frontend{out, err, {}, {}};
 
     options.spare = spare;
     options.main = main;

@@ -28,7 +28,11 @@ struct FsckOptions {
     bool json = false;
     /// Where the undo file goes; not given: to a state directory, if there is one.
     std::optional<std::string> undo_file;
-    int progress_fd = -1;  ///< lines "pass done total device" go there, as fsck(8) wants them
+    /// A new image that gets the repaired spare; nothing is written to the devices then, nor to an
+    /// undo file.
+    std::optional<std::string> out;
+    int progress_fd = -1;  ///< lines "pass done total device" go there; pass 1 checks, 2 repairs, 3
+                           ///< copies, as fsck(8) wants them
 };
 
 /// Where a run of fsck says what it does, and whom it asks.
@@ -37,11 +41,14 @@ struct FsckFrontend {
     std::ostream& err;  ///< trouble
     /// A question; true: yes. Called in mode `interactive` only.
     std::function<bool(const std::string&)> ask;
+    /// Shall the run end? Asked between the steps of check and repair. May be empty: never.
+    std::function<bool()> cancelled = {};
 };
 
 /// Checks, repairs as the mode says, and reports. Devices are opened for writing only when a
 /// repair is about to be made; what is repaired was then found again under that lock, and what it
-/// writes over is in an undo file by then. Returns fsck(8) exit bits. Throws nothing.
+/// writes over is in an undo file by then. When it shall end it does so between two steps, reports
+/// what was found and done, and adds fsck::cancelled. Returns fsck(8) exit bits. Throws nothing.
 int run_fsck(const FsckOptions& options, FsckFrontend& frontend);
 
 struct UndoOptions {

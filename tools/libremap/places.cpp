@@ -177,6 +177,28 @@ Place look_at_place(MainBlocks& main, const Superblock& superblock, std::uint64_
     return label != Place::other ? label : classify(decode_filler(head, sector), superblock);
 }
 
+std::set<std::uint64_t> newest_labels(MainBlocks& main, const Superblock& superblock) {
+    std::set<std::uint64_t> newest;
+    std::uint32_t epoch = 0;
+    std::vector<std::uint8_t> bytes(main.bytes());
+    for (const std::uint64_t sector : superblock.label_sector) {
+        const std::uint64_t block = sector / superblock.block_sectors();
+        if (main.try_read(block, bytes) != 0) {
+            continue;
+        }
+        const auto label = decode_label(ConstBytes(bytes).first(REMAP_LABEL_SIZE), sector);
+        if (classify(label, superblock) != Place::ours || label.value.epoch < epoch) {
+            continue;
+        }
+        if (label.value.epoch > epoch) {
+            newest.clear();
+        }
+        epoch = label.value.epoch;
+        newest.insert(block);
+    }
+    return newest;
+}
+
 int conceal_block(MainBlocks& main, const Superblock& superblock, std::uint64_t block) {
     return main.try_write(block, place_bytes(superblock, block));
 }

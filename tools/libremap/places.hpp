@@ -85,6 +85,10 @@ enum class Place {
 /// What a hidden block holds.
 Place look_at_place(MainBlocks& main, const Superblock& superblock, std::uint64_t block);
 
+/// The blocks whose label is of this set and has the highest epoch of all that are. While one of
+/// them is written over, the set is known by another, or not at all.
+std::set<std::uint64_t> newest_labels(MainBlocks& main, const Superblock& superblock);
+
 /// Writes one block's label or filler. Returns 0 or an errno value.
 int conceal_block(MainBlocks& main, const Superblock& superblock, std::uint64_t block);
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <exception>
@@ -12,6 +10,7 @@
 #include "libremap/error.hpp"
 #include "libremap/fsck.hpp"
 #include "libremap/report.hpp"
+#include "terminal.hpp"
 
 namespace {
 
@@ -21,6 +20,7 @@ struct Arguments {
     std::string main;
     std::string undo_file;
     std::string undo;
+    std::string out;
     bool no = false;
     bool preen = false;
     bool yes = false;
@@ -44,29 +44,39 @@ void define(CLI::App& app, Arguments& arguments) {
     auto* undo_file = app.add_option("-z,--undo-file", arguments.undo_file,
                                      "write what the repair overwrites to this new file");
     undo_file->excludes(no);
+    auto* out = app.add_option("-o,--output", arguments.out,
+                               "write the repaired spare to this new image, change no device");
+    out->excludes(no)->excludes(undo_file);
     app.add_option("--undo", arguments.undo, "take the repair of this undo file back")
         ->excludes(preen)
         ->excludes(yes)
         ->excludes(json)
-        ->excludes(undo_file);
+        ->excludes(undo_file)
+        ->excludes(out);
     app.add_flag("--confirm-loss", arguments.confirm_loss,
                  "make a set writable again that a repair with loss left read-only")
         ->excludes(no)
         ->excludes(preen)
-        ->excludes(yes);
+        ->excludes(yes)
+        ->excludes(out);
     app.add_option("-C", arguments.progress_fd, "write progress to this file descriptor");
     app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
     app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
     app.footer(
-        "Examples:\n"
-        "  remap-fsck -n /dev/sdb1\n"
-        "  remap-fsck -p --main /dev/sda2 /dev/sdb1\n"
-        "  remap-fsck -n --json spare.img\n\n"
         "Without -n, -p, -y: asks for each repair, or only reports if there is no terminal.\n"
         "Exit status, added up: 0 no damage, 1 damage repaired, 4 damage left,\n"
-        "8 in use, not ours, newer format or I/O error, 16 wrong usage.");
+        "8 in use, not ours, newer format or I/O error, 16 wrong usage, 32 interrupted.\n\n"
+        "Examples:\n"
+        "  remap-fsck -n --main /dev/sda2 /dev/sdb1\n"
+        "  remap-fsck -p /dev/sdb1\n"
+        "  remap-fsck -n --json spare.img\n"
+        "  remap-fsck -y -z /root/sdb1.undo /dev/sdb1\n"
+        "  remap-fsck --undo /root/sdb1.undo /dev/sdb1\n"
+        "  remap-fsck -y -o repaired.img spare.img");
 }
 
+/// What is neither asked for nor can be asked about is not done; but a copy that is to be repaired
+/// has no use otherwise.
 remap::FsckMode mode_of(const Arguments& arguments) {
     if (arguments.no)
         return remap::FsckMode::check;
@@ -74,16 +84,9 @@ remap::FsckMode mode_of(const Arguments& arguments) {
         return remap::FsckMode::preen;
     if (arguments.yes)
         return remap::FsckMode::yes;
-    const bool terminal = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
-    return terminal && !arguments.json ? remap::FsckMode::interactive : remap::FsckMode::check;
-}
-
-bool ask(const std::string& question) {
-    std::string answer;
-
-    std::cout << question << " (y/n) " << std::flush;
-    return std::getline(std::cin, answer) && !answer.empty() &&
-           (answer.front() == 'y' || answer.front() == 'Y');
+    if (remap_fsck::on_terminal() && !arguments.json)
+        return remap::FsckMode::interactive;
+    return arguments.out.empty() ? remap::FsckMode::check : remap::FsckMode::preen;
 }
 
 std::optional<std::string> if_given(const std::string& value) {
@@ -101,6 +104,7 @@ int check(const Arguments& arguments, remap::FsckFrontend& frontend) {
     options.spare = arguments.spare;
     options.main = if_given(arguments.main);
     options.undo_file = if_given(arguments.undo_file);
+    options.out = if_given(arguments.out);
     options.mode = mode_of(arguments);
     options.json = arguments.json;
     options.confirm_loss = arguments.confirm_loss;
@@ -110,7 +114,7 @@ int check(const Arguments& arguments, remap::FsckFrontend& frontend) {
 
 int run(const Arguments& arguments) {
     remap::StandardOutput standard_output;
-    remap::FsckFrontend frontend{std::cout, std::cerr, ask};
+    remap::FsckFrontend frontend{std::cout, std::cerr, remap_fsck::ask, remap_fsck::interrupted};
     const int bits =
         arguments.undo.empty() ? check(arguments, frontend) : undo(arguments, frontend);
 
@@ -131,6 +135,7 @@ int main(int argc, char** argv) {
 
     // Whoever reads the output or the progress may go; a repair is brought to its end.
     std::signal(SIGPIPE, SIG_IGN);
+    remap_fsck::note_interrupts();
     define(app, arguments);
     completion::add_hidden_options(app);
     try {
