@@ -12,6 +12,7 @@
 
 #include "libremap/check.hpp"
 #include "libremap/metadata.hpp"
+#include "libremap/older_format.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -407,6 +408,8 @@ Exit dump_device(BlockIo& device, Emitter& out) {
     MainDump main(device, out);
     if (main.look())
         return main.run();
+    if (const auto older = read_older(device))
+        return show_older(device, *older, out);
     throw Error(Exit::unrecognised, cat(device.name(), ": expected a member of a set, found ",
                                         explain(scan), " and no label"));
 }

@@ -8,6 +8,7 @@
 
 #include "libremap/error.hpp"
 #include "libremap/metadata.hpp"
+#include "libremap/older_format.hpp"
 #include "libremap/remaptab.hpp"
 #include "libremap/rescue_file.hpp"
 #include "libremap/text.hpp"
@@ -172,6 +173,12 @@ void FormatJob::inspect_spare() {
                                  ? cat("is the spare of set ", spare_superblock_->head.set_uuid,
                                        ", some of whose superblocks are damaged")
                                  : cat("holds superblocks of a set: ", explain(scan)));
+    }
+    // The data behind the older project's remaps is nowhere else.
+    if (const auto older = recognise_older(*spare_); older && !options_.force) {
+        refuse_without_force(options_.spare,
+                             cat("holds metadata of the older project (", older_kind_name(*older),
+                                 "); remap-dump migrate reads it"));
     }
     spare_signatures_ = signatures_on(*spare_);
     if (!spare_signatures_.empty() && !options_.force) {

@@ -8,6 +8,7 @@
 #include "commands.hpp"
 #include "libremap/dm.hpp"
 #include "libremap/error.hpp"
+#include "libremap/older_format.hpp"
 #include "libremap/probe.hpp"
 #include "libremap/report.hpp"
 #include "libremap/status.hpp"
@@ -84,7 +85,11 @@ int run_probe(const ProbeCommand& command) {
     const auto info = remap::probe_member(*io);
     if (!info) {
         if (!command.udev) {
-            cli::message(command.device + ": not a member of a set");
+            const auto older = remap::recognise_older(*io);
+            cli::message(older ? remap::cat(command.device, ": metadata of the older project (",
+                                            remap::older_kind_name(*older),
+                                            "), not a member of a set; see remap-dump(8), migrate")
+                               : command.device + ": not a member of a set");
         }
         return static_cast<int>(remap::Exit::unrecognised);
     }
