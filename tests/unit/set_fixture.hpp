@@ -209,7 +209,7 @@ inline bool has_set(const Pair& pair) {
 
 /// A payload like ext4's as far as adoption cares, with random contents.
 inline remap::Payload ext_payload() {
-    return {remap::PayloadKind::ext, "ext4", 2, {{1080, 2}}};
+    return {remap::PayloadKind::known, "ext4", 2, {{1080, 2}}, {}};
 }
 
 inline remap::AdoptRequest request_for(const remap::Payload& payload, std::uint32_t block_size) {

@@ -2,6 +2,9 @@
 //
 // Any instant may be the last: adoption and release are cut at every write, and what is left must
 // recover to one complete state or the other.
+#include <algorithm>
+#include <string>
+
 #include "catch.hpp"
 #include "libremap/release.hpp"
 #include "set_fixture.hpp"
@@ -17,13 +20,21 @@ struct Case {
     remap::Payload payload;
     std::uint32_t block;
     bool zero;
+    std::string magic = "";  ///< at byte 1024
 };
+
+/// As f2fs: the second superblock is 4 KiB behind the first one.
+remap::Payload f2fs_payload() {
+    return {remap::PayloadKind::known, "f2fs", 2, {{1024, 4}, {5120, 512}}, {{5120, 512}}};
+}
 
 const std::vector<Case>& cases() {
     static const std::vector<Case> all = {
         {"ext, 512-byte blocks", fixture::ext_payload(), 512, false},
         {"ext, 4096-byte blocks", fixture::ext_payload(), 4096, false},
-        {"empty, 512-byte blocks", {remap::PayloadKind::empty, "nothing", 0, {}}, 512, true},
+        {"empty, 512-byte blocks", {remap::PayloadKind::empty, "nothing", 0, {}, {}}, 512, true},
+        {"f2fs, 512-byte blocks", f2fs_payload(), 512, false, "\x10\x20\xf5\xf2"},
+        {"f2fs, 4096-byte blocks", f2fs_payload(), 4096, false, "\x10\x20\xf5\xf2"},
     };
     return all;
 }
@@ -33,6 +44,7 @@ Pair fresh_pair(const Case& c) {
     pair.block = c.block;
     pair.main = c.zero ? Image(fixture::main_sectors * 512)
                        : fixture::random_image(fixture::main_sectors, 7);
+    std::copy(c.magic.begin(), c.magic.end(), pair.main.begin() + 1024);
     pair.spare = fixture::random_image(fixture::spare_sectors * (c.block / 512), 8);
     return pair;
 }
@@ -63,8 +75,9 @@ bool is_one_of_two(const Pair& pair, const Image& original) {
 }
 
 /// A main that shows its payload's signature must be whole, for nothing would stop its use: either
-/// the deciding sector hides it, or no place is hidden.
-bool hides_all_or_nothing(const Pair& pair) {
+/// the deciding sector hides it, and every replica is hidden as well, or no place is hidden but for
+/// replicas, which nobody turns to then.
+bool hides_all_or_nothing(const Case& c, const Pair& pair) {
     if (!fixture::has_set(pair)) {
         return true;
     }
@@ -75,9 +88,18 @@ bool hides_all_or_nothing(const Pair& pair) {
     const auto ours = [&](std::uint64_t block) {
         return remap::look_at_place(blocks, superblock, block) == remap::Place::ours;
     };
-    const auto hidden = remap::hidden_blocks_of(superblock);
-    return ours(remap::deciding_block(superblock)) ||
-           std::none_of(hidden.begin(), hidden.end(), ours);
+    auto hidden = remap::hidden_blocks_of(superblock);
+    std::set<std::uint64_t> replicas;
+    for (const remap::ByteRange& range : c.payload.replicas) {
+        remap::hide_bytes(superblock, replicas, range);
+    }
+    if (ours(remap::deciding_block(superblock))) {
+        return std::all_of(replicas.begin(), replicas.end(), ours);
+    }
+    for (const std::uint64_t block : replicas) {
+        hidden.erase(block);
+    }
+    return std::none_of(hidden.begin(), hidden.end(), ours);
 }
 
 /// What remap-fsck does with a crashed pair: nothing where there is no set.
@@ -92,14 +114,14 @@ struct Tally {
     std::size_t half_hidden = 0;  ///< before recovery
 };
 
-Tally check_all(const Pair& before, const fixture::Job& job, const Image& original) {
+Tally check_all(const Case& c, const Pair& before, const fixture::Job& job, const Image& original) {
     Tally tally;
     fixture::each_crash(before, fixture::record(before, job), [&](const Pair& crashed) {
         const Pair after = recovered(crashed);
         ++tally.states;
         tally.sets += fixture::has_set(after) ? 1 : 0;
         tally.wrong += is_one_of_two(after, original) ? 0 : 1;
-        tally.half_hidden += hides_all_or_nothing(crashed) ? 0 : 1;
+        tally.half_hidden += hides_all_or_nothing(c, crashed) ? 0 : 1;
     });
     return tally;
 }
@@ -146,7 +168,7 @@ TEST_CASE("A power cut at any write of an adoption leaves the original main or t
           "[adopt][crash]") {
     for (const Case& c : cases()) {
         const Pair before = fresh_pair(c);
-        const Tally tally = check_all(before, adoption(c), before.main);
+        const Tally tally = check_all(c, before, adoption(c), before.main);
         INFO(c.name << ": " << tally.states << " states, " << tally.sets << " with a set");
         CHECK(tally.wrong == 0);
         CHECK(tally.half_hidden == 0);
@@ -162,7 +184,7 @@ TEST_CASE("A power cut at any write of a release leaves the complete set or the 
         const Pair before = used_set(c);
         const auto view = fixture::composed_view(before);
         REQUIRE(view);
-        const Tally tally = check_all(before, release, *view);
+        const Tally tally = check_all(c, before, release, *view);
         INFO(c.name << ": " << tally.states << " states, " << tally.sets << " with a set");
         CHECK(tally.wrong == 0);
         CHECK(tally.half_hidden == 0);
@@ -198,7 +220,7 @@ TEST_CASE("A power cut during recovery is recovered from in turn", "[adopt][cras
         if (event.flush || !fixture::has_set(state) || ++done % 3 != 0) {
             continue;
         }
-        const Tally tally = check_all(state, recover, before.main);
+        const Tally tally = check_all(c, state, recover, before.main);
         CHECK(tally.wrong == 0);
     }
     CHECK(done > 10);

@@ -224,7 +224,7 @@ TEST_CASE("Payloads that cannot be adopted are refused by name, with both device
         const char* said;
     };
     const std::vector<Case> cases = {
-        {{"mkswap", "-q"}, "swap"},
+        {{"mkfs.minix"}, "minix"},
         {{"mkfs.ext4", "-q", "-F", "-O", "journal_dev"}, "jbd"},
     };
     for (const Case& c : cases) {

@@ -210,6 +210,24 @@ std::vector<Entry> padded_table(Superblock& superblock, std::vector<Entry> entri
     return entries;
 }
 
+/// While the payload's own signature is there, nobody turns to these; without it they would be
+/// taken for it.
+void hide_replicas(MainBlocks& main, const AdoptPlan& plan, Observer& observer) {
+    if (plan.replicas.empty()) {
+        return;
+    }
+    conceal(main, plan.superblock, plan.replicas, observer);
+    main.io().flush();
+    for (const std::uint64_t block : plan.replicas) {
+        const Place place = look_at_place(main, plan.superblock, block);
+        if (place != Place::ours && place != Place::unreadable) {
+            throw NotDecided(cat(main.io().name(), ": sector ", main.sector(block),
+                                 ": a replica of the payload's signature lies there and could not "
+                                 "be hidden"));
+        }
+    }
+}
+
 AdoptResult format_bare(BlockIo& spare, const AdoptPlan& plan) {
     AdoptResult result;
     result.superblock = plan.superblock;
@@ -251,6 +269,7 @@ AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const Re
 
     // From here on the set exists: the first write of finish_adoption decides.
     try {
+        hide_replicas(blocks, plan, observer);
         result.exposed = finish_adoption(main, spare, result.superblock, observer);
     } catch (const NotDecided&) {
         adopt_recover(main, spare);

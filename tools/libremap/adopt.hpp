@@ -17,31 +17,12 @@
 #include "libremap/format.hpp"
 #include "libremap/identity.hpp"
 #include "libremap/observer.hpp"
+#include "libremap/payload.hpp"
 #include "libremap/places.hpp"
 #include "libremap/probe.hpp"
 #include "libremap/uuid.hpp"
 
 namespace remap {
-
-enum class PayloadKind {
-    empty,    ///< nothing that libblkid knows, and zeroes where it would be hidden
-    ext,      ///< ext2, ext3, ext4
-    unknown,  ///< data that libblkid does not recognise
-};
-
-/// What a main holds, as far as adoption must know.
-struct Payload {
-    PayloadKind kind = PayloadKind::empty;
-    std::string description;            ///< "ext4 (label root, UUID …)", "nothing"
-    std::uint64_t deciding_sector = 0;  ///< its one write decides
-    /// Where its signatures lie; these blocks must be writable.
-    std::vector<ByteRange> signatures;
-};
-
-/// Recognises the payload. Throws Error (unrecognised) with what was seen and what to do instead:
-/// a partition table, a kind that cannot be adopted yet, several signatures at once; and unknown
-/// data unless `force`.
-Payload recognise_payload(BlockIo& main, std::uint32_t block_size, bool force);
 
 struct AdoptRequest {
     std::uint32_t block_size = sector_size;  ///< bytes: 512 or 4096
@@ -58,8 +39,10 @@ struct AdoptRequest {
 struct AdoptPlan {
     Superblock superblock;          ///< state: adopting (bare: complete)
     std::set<std::uint64_t> vital;  ///< main blocks that must be writable
-    std::vector<ByteRange> wipe;    ///< on the spare
-    std::uint32_t entry_time = 0;   ///< unix seconds
+    /// Of these, those that are hidden before the deciding one.
+    std::set<std::uint64_t> replicas;
+    std::vector<ByteRange> wipe;   ///< on the spare
+    std::uint32_t entry_time = 0;  ///< unix seconds
     /// Slots left free at the start of the data area, so that what is copied there does not lie
     /// where it would be recognised on the raw spare.
     std::uint64_t skip_slots = 0;

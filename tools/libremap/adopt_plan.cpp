@@ -2,76 +2,29 @@
 //
 // What adoption decides before its first write.
 #include <algorithm>
-#include <array>
-#include <optional>
 
 #include "libremap/adopt.hpp"
 #include "libremap/error.hpp"
 #include "libremap/layout.hpp"
 #include "libremap/metadata.hpp"
+#include "libremap/places.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
 namespace {
 
-/// Bytes at either end of a main that are hidden whatever it holds: with 128 KiB libblkid finds
-/// none of the payloads that it knows, with 64 KiB it still finds btrfs.
-constexpr std::uint64_t hidden_end = 128U << 10;
-/// Where LUKS2 looks for its second header, beyond the first 128 KiB.
-constexpr std::array<std::uint64_t, 6> luks2_places = {0x20000,  0x40000,  0x80000,
-                                                       0x100000, 0x200000, 0x400000};
-/// Bytes that are hidden at each of these, and around a signature.
-constexpr std::uint64_t hidden_place = 4096;
-constexpr std::uint64_t smallest_main = (1U << 20) / sector_size;
 /// Room that a set must have for remaps besides the hidden blocks.
 constexpr std::uint64_t fewest_free_slots = 64;
+/// Bytes that are hidden around a signature.
+constexpr std::uint64_t hidden_place = 4096;
 constexpr unsigned int most_rounds = 16;
-constexpr std::uint64_t ext_deciding_sector = 2;
 constexpr std::uint32_t first_epoch = 1;
-
-std::uint64_t blocks_of(const Superblock& superblock, std::uint64_t bytes) {
-    return (bytes + superblock.block_size() - 1) / superblock.block_size();
-}
-
-/// Hides the blocks that hold [offset, offset + length), as far as the main reaches.
-void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range) {
-    const std::uint64_t first = range.offset / superblock.block_size();
-    const std::uint64_t end =
-        std::min(blocks_of(superblock, range.offset + range.length), superblock.main_blocks());
-    for (std::uint64_t block = first; block < end; ++block) {
-        blocks.insert(block);
-    }
-}
 
 /// The 4 KiB around a signature.
 ByteRange around(const ByteRange& magic) {
     const std::uint64_t start = magic.offset / hidden_place * hidden_place;
     const std::uint64_t end = magic.offset + std::max<std::uint64_t>(magic.length, 1);
     return {start, (end - start + hidden_place - 1) / hidden_place * hidden_place};
-}
-
-std::set<std::uint64_t> standard_places(const Superblock& superblock) {
-    std::set<std::uint64_t> blocks;
-    const std::uint64_t size = superblock.main_size * sector_size;
-    hide_bytes(superblock, blocks, {0, hidden_end});
-    hide_bytes(superblock, blocks, {size - hidden_end, hidden_end});
-    for (const std::uint64_t place : luks2_places) {
-        hide_bytes(superblock, blocks, {place, hidden_place});
-    }
-    return blocks;
-}
-
-std::vector<Hidden> extents_of(const std::set<std::uint64_t>& blocks) {
-    std::vector<Hidden> extents;
-    for (const BlockRun& run : runs_of(blocks, UINT32_MAX)) {
-        extents.push_back({run.start, static_cast<std::uint32_t>(run.count), 0});
-    }
-    if (extents.size() > REMAP_MAX_HIDDEN) {
-        throw Error(Exit::unrecognised,
-                    cat("the payload shows itself at ", extents.size(), " places, at most ",
-                        REMAP_MAX_HIDDEN, " can be hidden"));
-    }
-    return extents;
 }
 
 /// First block of every extent, last block of the main, the block that decides; the last two are
@@ -107,6 +60,7 @@ std::vector<Patch> concealing_patches(const Superblock& superblock) {
 /// Hides the standard places, then whatever libblkid would still see, until it sees nothing.
 void plan_hidden(BlockIo& main, Superblock& superblock, AdoptPlan& plan) {
     std::set<std::uint64_t> blocks = standard_places(superblock);
+    blocks.insert(plan.vital.begin(), plan.vital.end());
     for (unsigned int round = 0; round < most_rounds; ++round) {
         choose_places(superblock, blocks);
         const auto seen = signatures_if(main, concealing_patches(superblock));
@@ -274,103 +228,23 @@ void plan_wipe(BlockIo& spare, AdoptPlan& plan) {
     throw Error(Exit::unrecognised, cat(spare.name(), ": libblkid sees ever more on it"));
 }
 
-bool all_zero(ConstBytes bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
-}
-
-/// The first byte above zero among the places that would be hidden.
-std::optional<std::uint64_t> first_data(BlockIo& main, const Superblock& superblock) {
-    MainBlocks blocks(main, superblock.block_sectors());
-    Superblock planned = superblock;
-    planned.hidden = extents_of(standard_places(superblock));
-    const HiddenContent content = read_hidden(blocks, planned);
-    for (std::size_t i = 0; i < content.blocks.size(); ++i) {
-        const ConstBytes bytes = content.at(i);
-        if (!all_zero(bytes)) {
-            const auto byte = std::find_if(bytes.begin(), bytes.end(),
-                                           [](std::uint8_t value) { return value != 0; });
-            return content.blocks[i] * content.block_bytes +
-                   static_cast<std::uint64_t>(byte - bytes.begin());
-        }
-    }
-    return std::nullopt;
-}
-
-bool is_ext(const Signature& signature) {
-    return signature.type == "ext2" || signature.type == "ext3" || signature.type == "ext4";
-}
-
-[[noreturn]] void refuse_payload(const BlockIo& main, const std::string& why) {
-    throw Error(Exit::unrecognised, cat(main.name(), ": ", why));
-}
-
-void require_supported(const BlockIo& main, const std::vector<Signature>& seen) {
-    for (const Signature& signature : seen) {
-        if (signature.partition_table) {
-            refuse_payload(main, cat("holds a ", signature.describe(),
-                                     "; adopt its partitions, not the whole device"));
-        }
-    }
-    if (seen.size() > 1) {
-        refuse_payload(main, cat("is not clearly one thing: ", describe(seen),
-                                 "; remove what is stale with wipefs(8)"));
-    }
-    if (!is_ext(seen.front())) {
-        refuse_payload(main, cat("holds ", seen.front().describe(),
-                                 ", which cannot be adopted yet (only an empty device and ext2, "
-                                 "ext3, ext4 can)"));
-    }
-}
-
-void require_size(const BlockIo& main, std::uint64_t size) {
-    if (size < smallest_main) {
-        throw Error(Exit::usage, cat(main.name(), ": too small for a main: it has ", size,
-                                     " sectors, at least ", smallest_main, " are needed"));
-    }
-}
-
 }  // namespace
-
-Payload recognise_payload(BlockIo& main, std::uint32_t block_size, bool force) {
-    Superblock geometry;
-    geometry.head.block_shift = block_size == sector_size ? 9 : 12;
-    geometry.main_size = main.size() / geometry.block_sectors() * geometry.block_sectors();
-    require_size(main, geometry.main_size);
-
-    const std::vector<Signature> seen = signatures_on(main);
-    Payload payload;
-    if (!seen.empty()) {
-        require_supported(main, seen);
-        payload.kind = PayloadKind::ext;
-        payload.description = seen.front().describe();
-        payload.deciding_sector = ext_deciding_sector;
-        payload.signatures.push_back(seen.front().magic);
-        return payload;
-    }
-    const auto data = first_data(main, geometry);
-    payload.description = "nothing";
-    if (data) {
-        if (!force) {
-            refuse_payload(main, cat("holds data that is not recognised (the first of it at byte ",
-                                     *data, "); --force adopts it as it is"));
-        }
-        payload.kind = PayloadKind::unknown;
-        payload.description = "data that is not recognised";
-    }
-    return payload;
-}
 
 AdoptPlan plan_adoption(BlockIo& main, BlockIo& spare, const AdoptRequest& request) {
     AdoptPlan plan;
     plan.entry_time = static_cast<std::uint32_t>(request.now);
     plan_wipe(spare, plan);
     plan.superblock = new_superblock(main, spare, request);
-    require_size(main, plan.superblock.main_size);
+    require_main_size(main, plan.superblock.main_size);
     if (!request.bare) {
         plan.superblock.deciding_sector = request.payload.deciding_sector;
         for (const ByteRange& magic : request.payload.signatures) {
             hide_bytes(plan.superblock, plan.vital, magic);
         }
+        for (const ByteRange& replica : request.payload.replicas) {
+            hide_bytes(plan.superblock, plan.replicas, replica);
+        }
+        plan.replicas.erase(deciding_block(plan.superblock));
         plan_hidden(main, plan.superblock, plan);
     }
     plan_spare(spare, plan.superblock);

@@ -5,8 +5,23 @@
 #include <cstring>
 #include <iterator>
 
+#include "libremap/error.hpp"
+#include "libremap/text.hpp"
+
 namespace remap {
 namespace {
+
+/// Bytes at either end of a main that are hidden whatever it holds: with 128 KiB libblkid finds
+/// none of the payloads that it knows, with 64 KiB it still finds btrfs.
+constexpr std::uint64_t hidden_end = 128U << 10;
+/// Where LUKS2 looks for its second header, beyond the first 128 KiB.
+constexpr std::array<std::uint64_t, 6> luks2_places = {0x20000,  0x40000,  0x80000,
+                                                       0x100000, 0x200000, 0x400000};
+/// Bytes that are hidden at each of these.
+constexpr std::uint64_t hidden_place = 4096;
+std::uint64_t blocks_of(const Superblock& superblock, std::uint64_t bytes) {
+    return (bytes + superblock.block_size() - 1) / superblock.block_size();
+}
 
 constexpr const char* rewriting = "testing the places to hide";
 constexpr const char* hiding = "hiding the payload";
@@ -80,6 +95,39 @@ std::vector<BlockRun> runs_of(const std::set<std::uint64_t>& blocks, std::uint64
         }
     }
     return runs;
+}
+
+void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range) {
+    const std::uint64_t first = range.offset / superblock.block_size();
+    const std::uint64_t end =
+        std::min(blocks_of(superblock, range.offset + range.length), superblock.main_blocks());
+    for (std::uint64_t block = first; block < end; ++block) {
+        blocks.insert(block);
+    }
+}
+
+std::set<std::uint64_t> standard_places(const Superblock& superblock) {
+    std::set<std::uint64_t> blocks;
+    const std::uint64_t size = superblock.main_size * sector_size;
+    hide_bytes(superblock, blocks, {0, hidden_end});
+    hide_bytes(superblock, blocks, {size - hidden_end, hidden_end});
+    for (const std::uint64_t place : luks2_places) {
+        hide_bytes(superblock, blocks, {place, hidden_place});
+    }
+    return blocks;
+}
+
+std::vector<Hidden> extents_of(const std::set<std::uint64_t>& blocks) {
+    std::vector<Hidden> extents;
+    for (const BlockRun& run : runs_of(blocks, UINT32_MAX)) {
+        extents.push_back({run.start, static_cast<std::uint32_t>(run.count), 0});
+    }
+    if (extents.size() > REMAP_MAX_HIDDEN) {
+        throw Error(Exit::unrecognised,
+                    cat("the payload shows itself at ", extents.size(), " places, at most ",
+                        REMAP_MAX_HIDDEN, " can be hidden"));
+    }
+    return extents;
 }
 
 std::set<std::uint64_t> hidden_blocks_of(const Superblock& superblock) {

@@ -12,6 +12,7 @@
 #include "libremap/block_io.hpp"
 #include "libremap/format.hpp"
 #include "libremap/observer.hpp"
+#include "libremap/probe.hpp"
 
 namespace remap {
 
@@ -23,6 +24,15 @@ struct BlockRun {
 
 /// Joins ascending block numbers into runs of at most `limit` blocks.
 std::vector<BlockRun> runs_of(const std::set<std::uint64_t>& blocks, std::uint64_t limit);
+
+/// Adds the blocks that hold [offset, offset + length), as far as the main reaches.
+void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range);
+
+/// The blocks that are hidden whatever the main holds: both ends, and LUKS2's second headers.
+std::set<std::uint64_t> standard_places(const Superblock& superblock);
+
+/// The blocks as extents. Throws Error (unrecognised) if they are too many for a superblock.
+std::vector<Hidden> extents_of(const std::set<std::uint64_t>& blocks);
 
 /// All hidden blocks of a set, ascending.
 std::set<std::uint64_t> hidden_blocks_of(const Superblock& superblock);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
@@ -12,6 +13,7 @@
 #include "libremap/error.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/pair.hpp"
+#include "libremap/payload.hpp"
 #include "libremap/places.hpp"
 #include "libremap/remaptab.hpp"
 #include "libremap/text.hpp"
@@ -77,14 +79,22 @@ class Release {
         total_ = 2 * (plain.size() + hidden.size());
         // What is most likely to fail goes first: then the label has not been touched yet.
         put_back_all(plain);
+        const std::uint64_t written = plain.size() + hidden.size();
         if (!superblock_.is_bare()) {
             const std::uint64_t deciding = deciding_block(superblock_);
+            const std::set<std::uint64_t> replicas = replica_blocks(hidden);
             hidden.erase(deciding);
+            for (const std::uint64_t block : replicas) {
+                hidden.erase(block);
+            }
             put_back_all(hidden);
+            const std::vector<RunContent> contents = contents_of(replicas);
             put_back_all({deciding});
+            // It is decided; a power cut here leaves the rest to recovery.
+            put_back_replicas(contents);
         }
         wipe_superblocks(spare_);
-        return plain.size() + hidden.size() + (superblock_.is_bare() ? 0 : 1);
+        return written;
     }
 
   private:
@@ -98,6 +108,81 @@ class Release {
             return std::nullopt;
         }
         return bytes;
+    }
+
+    /// Hidden blocks, but for the deciding one, with replicas of the signature of what the remap
+    /// device shows. Given back before the primary signature they would be taken for it.
+    std::set<std::uint64_t> replica_blocks(const std::set<std::uint64_t>& hidden) {
+        const PayloadReader read = [this](std::uint64_t sector, Bytes to) {
+            return read_payload(sector, to);
+        };
+        std::set<std::uint64_t> blocks;
+        for (const ByteRange& range : replicas_of(read, superblock_.main_size)) {
+            hide_bytes(superblock_, blocks, range);
+        }
+        blocks.erase(deciding_block(superblock_));
+        for (auto it = blocks.begin(); it != blocks.end();) {
+            it = hidden.count(*it) != 0 ? std::next(it) : blocks.erase(it);
+        }
+        return blocks;
+    }
+
+    /// What the remap device shows, in whole sectors.
+    bool read_payload(std::uint64_t sector, Bytes to) {
+        const std::uint64_t block_sectors = superblock_.block_sectors();
+        std::vector<std::uint8_t> bytes(blocks_.bytes());
+        for (std::size_t done = 0; done < to.size(); done += sector_size, ++sector) {
+            const std::uint64_t block = sector / block_sectors;
+            const auto it = mappings_.find(block);
+            if (it == mappings_.end() ? blocks_.try_read(block, bytes) != 0
+                                      : !read_slot(it->second, bytes)) {
+                return false;
+            }
+            const auto from =
+                bytes.begin() + static_cast<std::ptrdiff_t>(sector % block_sectors * sector_size);
+            std::copy_n(from, sector_size, to.begin() + static_cast<std::ptrdiff_t>(done));
+        }
+        return true;
+    }
+
+    bool read_slot(const Mapping& mapping, Bytes to) {
+        return !mapping.undecidable && mapping.entry.state() == REMAP_ENTRY_MAPPED &&
+               spare_.try_read(superblock_.slot_sector(mapping.slot), to) == 0;
+    }
+
+    struct RunContent {
+        BlockRun run;
+        std::vector<std::uint8_t> bytes;
+    };
+
+    /// All contents of `blocks`, or gives up.
+    std::vector<RunContent> contents_of(const std::set<std::uint64_t>& blocks) {
+        std::vector<RunContent> contents;
+        std::set<std::uint64_t> unreadable;
+        for (const BlockRun& run : runs_of(blocks, blocks_.chunk())) {
+            contents.push_back({run, content_of(run, unreadable)});
+        }
+        if (!unreadable.empty()) {
+            give_up(cat(spare_.name(), ": these blocks cannot be read: "), unreadable);
+        }
+        return contents;
+    }
+
+    /// The payload itself is whole already, so what fails here is told and does not stop it.
+    void put_back_replicas(const std::vector<RunContent>& contents) {
+        std::set<std::uint64_t> failed;
+        for (const RunContent& content : contents) {
+            write_run(content.run, content.bytes);
+            blocks_.io().flush();
+            verify_run(content.run, content.bytes, failed);
+            step(2 * content.run.count);
+        }
+        if (!failed.empty()) {
+            observer_.warning(cat(blocks_.io().name(),
+                                  ": replicas of the payload's signature could not be given back: "
+                                  "blocks ",
+                                  list_of(failed)));
+        }
     }
 
     /// The contents of a run in one buffer; blocks that the spare does not give are noted.

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What mains hold: file systems made by their own tools, and headers of the layers whose tools want
+// a kernel.
+#include <zlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+
+#include "catch.hpp"
+#include "libremap/error.hpp"
+#include "libremap/io_doubles.hpp"
+#include "libremap/payload.hpp"
+#include "libremap/release.hpp"
+#include "scratch.hpp"
+#include "set_fixture.hpp"
+
+namespace {
+
+using fixture::Image;
+
+template <typename T>
+void put(Image& image, std::size_t at, T value) {
+    std::memcpy(image.data() + at, &value, sizeof(value));
+}
+
+void put_text(Image& image, std::size_t at, const std::string& text) {
+    std::copy(text.begin(), text.end(), image.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+/// A physical volume's label in sector 1.
+void make_lvm(Image& image) {
+    constexpr std::size_t label = 512;
+    constexpr std::size_t crc_from = 20;
+    constexpr uLong initial = 0xf597a6cf;
+    put_text(image, label, "LABELONE");
+    put(image, label + 8, std::uint64_t{1});
+    put(image, label + 20, std::uint32_t{32});
+    put_text(image, label + 24, "LVM2 001");
+    put_text(image, label + 32, "abcdefghijklmnopqrstuvwxyz012345");
+    // LVM's CRC is zlib's without the inversions at both ends.
+    const uLong crc = crc32(initial ^ 0xffffffffU, image.data() + label + crc_from, 512 - crc_from);
+    put(image, label + 16, static_cast<std::uint32_t>(crc ^ 0xffffffffU));
+}
+
+/// The superblock of an MD member, format 1, at `sector`.
+void make_md(Image& image, std::uint64_t sector) {
+    const std::size_t at = sector * 512;
+    std::fill_n(image.begin() + static_cast<std::ptrdiff_t>(at), 512, std::uint8_t{0});
+    put(image, at, std::uint32_t{0xa92b4efc});
+    put(image, at + 4, std::uint32_t{1});
+    put_text(image, at + 16, "0123456789abcdef");
+    put_text(image, at + 32, "host:0");
+    put(image, at + 144, sector);
+}
+
+/// A header of LUKS2 with its second one, without anything behind them.
+void make_luks2(Image& image, std::uint64_t header_bytes) {
+    for (const bool second : {false, true}) {
+        const std::size_t at = second ? header_bytes : 0;
+        put_text(image, at, second ? "SKUL\xba\xbe" : "LUKS\xba\xbe");
+        image[at + 6] = 0;
+        image[at + 7] = 2;
+        for (std::size_t i = 0; i < 8; i++) {
+            image[at + 8 + i] = static_cast<std::uint8_t>(header_bytes >> (56 - 8 * i));
+            image[at + 256 + i] = second ? image[at + 8 + i] : std::uint8_t{0};
+        }
+        put_text(image, at + 72, "sha256");
+        put_text(image, at + 168, "11111111-2222-3333-4444-555555555555");
+    }
+}
+
+void make_luks1(Image& image) {
+    put_text(image, 0, std::string("LUKS\xba\xbe\0\1", 8));
+    put_text(image, 8, "aes");
+    put_text(image, 168, "11111111-2222-3333-4444-555555555555");
+}
+
+/// Uberblocks in all four labels.
+void make_zfs(Image& image) {
+    constexpr std::size_t label = 256U << 10;
+    const std::size_t end = image.size() / label * label;
+    for (const std::size_t start : {std::size_t{0}, label, end - 2 * label, end - label}) {
+        std::fill_n(image.begin() + static_cast<std::ptrdiff_t>(start), label, std::uint8_t{0});
+        for (std::size_t at = label / 2; at < label; at += 1024) {
+            put(image, start + at, std::uint64_t{0x00bab10c});
+            put(image, start + at + 8, std::uint64_t{5000});
+            put(image, start + at + 16, std::uint64_t{at});
+        }
+    }
+}
+
+struct Made {
+    const char* name;
+    std::function<void(Image&)> make;
+    const char* type;
+    std::uint64_t deciding;
+    std::size_t replicas;
+    std::uint64_t size = 0;  ///< sectors, if not `sectors`
+};
+
+constexpr std::uint64_t sectors = 8192;
+/// 8 KiB from the end, on a boundary of 4 KiB.
+constexpr std::uint64_t md_end = sectors - 16;
+
+const std::vector<Made>& made() {
+    static const std::vector<Made> all = {
+        {"LVM", make_lvm, "LVM2_member", 1, 0},
+        {"MD 1.0", [](Image& image) { make_md(image, md_end); }, "linux_raid_member", md_end, 0},
+        {"MD 1.1", [](Image& image) { make_md(image, 0); }, "linux_raid_member", 0, 0},
+        {"MD 1.2", [](Image& image) { make_md(image, 8); }, "linux_raid_member", 8, 0},
+        {"LUKS1", make_luks1, "crypto_LUKS", 0, 0},
+        {"LUKS2", [](Image& image) { make_luks2(image, 0x4000); }, "crypto_LUKS", 0, 1},
+        {"LUKS2, 1 MiB", [](Image& image) { make_luks2(image, 0x100000); }, "crypto_LUKS", 0, 1},
+        {"ZFS", make_zfs, "zfs_member", 32, 2, 2 * 64 * 1024},
+    };
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("Members of other layers are adopted, hidden, and given back", "[payload]") {
+    for (const Made& m : made()) {
+        INFO(m.name);
+        Image original((m.size != 0 ? m.size : sectors) * 512);
+        m.make(original);
+        remap::MemoryIo main("main", original);
+        remap::MemoryIo spare("spare", Image(2 * sectors * 512));
+
+        const remap::Payload payload = remap::recognise_payload(main, 512, false);
+        CHECK(payload.kind == remap::PayloadKind::known);
+        CHECK(payload.description.find(m.type) == 0);
+        CHECK(payload.deciding_sector == m.deciding);
+        CHECK(payload.replicas.size() == m.replicas);
+
+        const auto result = fixture::adopt_now(main, spare, payload, 512);
+        CHECK(result.exposed.empty());
+        CHECK(remap::signatures_on(main).empty());
+        CHECK(remap::signatures_on(spare).empty());
+        const auto view = fixture::composed_view({main.content(), spare.content(), 512});
+        REQUIRE(view);
+        CHECK(*view == original);
+
+        remap::Observer quiet;
+        remap::release_set(main, spare, false, quiet);
+        CHECK(main.content() == original);
+    }
+}
+
+TEST_CASE("A leg of a mirror is adopted as that, whatever its data shows", "[payload]") {
+    const scratch::Folder dir;
+    const std::string path = dir.file("leg");
+    scratch::spill(path, std::string(sectors * 512, '\0'));
+    REQUIRE(scratch::run({"mkfs.ext4", "-q", "-F", path}).code == 0);
+    const std::string text = scratch::slurp(path);
+    Image original(text.begin(), text.end());
+    make_md(original, md_end);
+
+    remap::MemoryIo main("main", original);
+    remap::MemoryIo spare("spare", Image(sectors * 512));
+    const remap::Payload payload = remap::recognise_payload(main, 512, false);
+    CHECK(payload.description.find("linux_raid_member") == 0);
+    CHECK(payload.deciding_sector == md_end);
+    fixture::adopt_now(main, spare, payload, 512);
+    CHECK(remap::signatures_on(main).empty());
+    CHECK(fixture::composed_view({main.content(), spare.content(), 512}) == original);
+}
+
+TEST_CASE("Two different payloads are refused", "[payload]") {
+    Image original(sectors * 512);
+    make_lvm(original);
+    make_luks1(original);
+    remap::MemoryIo main("main", original);
+    std::string said;
+    try {
+        remap::recognise_payload(main, 512, false);
+    } catch (const remap::Error& error) {
+        said = error.what();
+    }
+    CHECK(said.find("main: is not clearly one thing: ") == 0);
+    CHECK(said.find("LVM2_member") != std::string::npos);
+    CHECK(said.find("crypto_LUKS") != std::string::npos);
+}
+
+TEST_CASE("File systems made by their own tools are adopted, hidden, and given back", "[payload]") {
+    struct Case {
+        std::vector<std::string> make;
+        const char* size;
+        const char* type;
+        std::vector<std::string> check;
+    };
+    const std::vector<Case> cases = {
+        {{"mkfs.xfs", "-q", "-f"}, "320M", "xfs", {"xfs_repair", "-n", "-f"}},
+        {{"mkfs.btrfs", "-q", "-f"}, "120M", "btrfs", {"btrfs", "check", "-q"}},
+        {{"mkfs.f2fs", "-q", "-f"}, "64M", "f2fs", {"fsck.f2fs", "--dry-run"}},
+        {{"mkswap", "-q"}, "16M", "swap", {}},
+    };
+    const std::string setup = std::string(REMAP_BIN_DIR) + "/remapsetup";
+    for (const Case& c : cases) {
+        INFO(c.type);
+        const scratch::Folder dir;
+        const std::string main = dir.file("main");
+        const std::string spare = dir.file("spare");
+        const std::string original = dir.file("original");
+        const auto must = [](std::vector<std::string> command) {
+            INFO(command.front());
+            const auto result = scratch::run(command);
+            INFO(result.out << result.err);
+            REQUIRE(result.code == 0);
+        };
+        const auto with = [](std::vector<std::string> command, const std::string& file) {
+            command.push_back(file);
+            return command;
+        };
+        must({"truncate", "-s", c.size, main});
+        must({"truncate", "-s", "8M", spare});
+        must(with(c.make, main));
+        must({"cp", "--sparse=always", main, original});
+        must({setup, "format", "--yes", "--rescue-file", dir.file("rescue"), main, spare});
+
+        CHECK(remap::visible_signatures(main).empty());
+        CHECK(remap::visible_signatures(spare).empty());
+        CHECK(scratch::run({"cmp", "-s", main, original}).code == 1);
+        must({setup, "release", "--yes", "--main", main, spare});
+        must({"cmp", main, original});
+        if (!c.check.empty())
+            must(with(c.check, main));
+    }
+}
