@@ -231,7 +231,7 @@ TEST_CASE("a signal during the check ends it with what was found so far", "[fsck
     close(ends[1]);
 }
 
-TEST_CASE("-o repairs a copy and leaves the input alone", "[fsck]") {
+TEST_CASE("option -o repairs a copy and leaves the input alone", "[fsck]") {
     DamagedSpare spare;
     const std::string out = spare.folder.file("repaired");
 
@@ -280,7 +280,7 @@ TEST_CASE("-o repairs a copy and leaves the input alone", "[fsck]") {
     close(reader);
 }
 
-TEST_CASE("-o with --main says that the main is not written to", "[fsck]") {
+TEST_CASE("option -o with --main says that the main is not written to", "[fsck]") {
     const scratch::Folder folder;
     SampleSet set;
     flip(set.main, 0, 1000);

@@ -502,7 +502,7 @@ TEST_CASE("remap-fsck -z and --undo", "[undo]") {
     CHECK(fsck({"--undo", undo, "--main", main, spare}).code == 8);
 }
 
-TEST_CASE("-p and -y keep undo files by themselves, a limited number of them", "[undo]") {
+TEST_CASE("options -p and -y keep undo files by themselves, a limited number of them", "[undo]") {
     const scratch::Folder folder;
     SampleSet set(SampleOptions{4096, 2048, 9, 4, 5, 3});
     const std::string state = folder.file("state");
