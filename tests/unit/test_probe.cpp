@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
+
 #include "catch.hpp"
 #include "libremap/error.hpp"
 #include "libremap/probe.hpp"
@@ -107,6 +109,13 @@ TEST_CASE("What enters the udev database is encoded", "[probe]") {
     CHECK(text.find("ID_REMAP_ROLE=spare\n") != std::string::npos);
     CHECK(text.find("ID_FS_LABEL_ENC=a\\x20b\\x0aID_EVIL=1\\x22\\x24\\x28x\\x29\n") !=
           std::string::npos);
+
+    info.label = "a\x03\x1b[2J\x7f";
+    const std::string hostile = remap::udev_properties(info);
+    CHECK(std::none_of(hostile.begin(), hostile.end(), [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return (byte < ' ' && c != '\n') || byte == 0x7f;
+    }));
 }
 
 TEST_CASE("libblkid's signatures are seen behind one another", "[probe]") {

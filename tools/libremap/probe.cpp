@@ -266,11 +266,18 @@ std::string encoded(const std::string& value) {
                : "";
 }
 
+/// libblkid's way to make a string harmless lets control characters through.
 std::string safe(const std::string& value) {
     Buffer out(value.size() * 4 + 1);
-    return blkid_safe_string(value.c_str(), reinterpret_cast<char*>(out.data()), out.size()) == 0
-               ? reinterpret_cast<const char*>(out.data())
-               : "";
+    if (blkid_safe_string(value.c_str(), reinterpret_cast<char*>(out.data()), out.size()) != 0) {
+        return "";
+    }
+    std::string text = reinterpret_cast<const char*>(out.data());
+    for (char& c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        c = byte < ' ' || byte == 0x7f ? '_' : c;
+    }
+    return text;
 }
 
 std::string property(const char* key, const std::string& value) {

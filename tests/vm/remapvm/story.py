@@ -311,7 +311,7 @@ class Story:
     def boot_arguments(self, more: str) -> str:
         """The kernel command line, as any Debian's but for what the harness wants to see."""
         # a busy host may stop the guest for many seconds, which is no lockup
-        watch = "sysctl.kernel.watchdog_thresh=60"
+        watch = "sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
         return f"root=UUID={FS_UUID} panic=-1 rd.shell=0 rd.emergency=poweroff {watch} {more}"
 
     def prove_root_on_remap(self):
