@@ -101,14 +101,17 @@ TEST_CASE("What enters the udev database is encoded", "[probe]") {
     info.role = REMAP_ROLE_SPARE;
     info.state = REMAP_STATE_COMPLETE;
     info.version = 1;
-    info.label = "a b\nID_EVIL=1\"$(x)";
+    info.label = "a b\nID_EVIL=1\"$(x)'`y`\\";
     const std::string text = remap::udev_properties(info);
     CHECK(text.find("\nID_EVIL") == std::string::npos);
+    CHECK(text.find("ID_FS_LABEL=a_b_ID_EVIL=1__(x)__y__\n") != std::string::npos);
     CHECK(text.find("ID_FS_TYPE=remap_member\n") != std::string::npos);
     CHECK(text.find("ID_FS_USAGE=raid\n") != std::string::npos);
     CHECK(text.find("ID_REMAP_ROLE=spare\n") != std::string::npos);
-    CHECK(text.find("ID_FS_LABEL_ENC=a\\x20b\\x0aID_EVIL=1\\x22\\x24\\x28x\\x29\n") !=
-          std::string::npos);
+    CHECK(
+        text.find(
+            "ID_FS_LABEL_ENC=a\\x20b\\x0aID_EVIL=1\\x22\\x24\\x28x\\x29\\x27\\x60y\\x60\\x5c\n") !=
+        std::string::npos);
 
     info.label = "a\x03\x1b[2J\x7f";
     const std::string hostile = remap::udev_properties(info);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "libremap/error.hpp"
 #include "libremap/metadata.hpp"
@@ -266,7 +267,8 @@ std::string encoded(const std::string& value) {
                : "";
 }
 
-/// libblkid's way to make a string harmless lets control characters through.
+/// libblkid's way to make a string harmless lets control characters through, and what a shell or
+/// udev's own reader of "KEY=value" would take for quoting.
 std::string safe(const std::string& value) {
     Buffer out(value.size() * 4 + 1);
     if (blkid_safe_string(value.c_str(), reinterpret_cast<char*>(out.data()), out.size()) != 0) {
@@ -275,7 +277,8 @@ std::string safe(const std::string& value) {
     std::string text = reinterpret_cast<const char*>(out.data());
     for (char& c : text) {
         const auto byte = static_cast<unsigned char>(c);
-        c = byte < ' ' || byte == 0x7f ? '_' : c;
+        const bool quoting = std::string_view("\"'`$\\").find(c) != std::string_view::npos;
+        c = byte < ' ' || byte == 0x7f || quoting ? '_' : c;
     }
     return text;
 }
