@@ -264,6 +264,37 @@ TEST_CASE("entries that stand for nothing make no duplicates") {
     CHECK(live_mappings(table).size() == 1);
 }
 
+TEST_CASE("duplicates are found among blocks that were chosen to crowd the search") {
+    // Of one group, and for the same place of its table: the hash of duplicates.hpp backwards.
+    constexpr std::uint64_t factor = 0x9e3779b97f;
+    constexpr std::uint64_t most = (1ULL << 40) - 1;
+    constexpr std::uint64_t blocks = 3000;
+    std::uint64_t inverse = factor;
+    Table table;
+
+    for (int round = 0; round < 6; round++)
+        inverse *= 2 - factor * inverse;
+    const auto block = [&](std::uint64_t i) {
+        const std::uint64_t hash = 7ULL << 32 | i << 16 | 5;
+        return ((hash ^ hash >> 20) * inverse) & most;
+    };
+    for (std::uint64_t i = 0; i < blocks; i++)
+        table.entries.push_back(Entry::make(REMAP_ENTRY_MAPPED, block(i), REMAP_CAUSE_WRITE, 5,
+                                            static_cast<std::uint32_t>(i), 0));
+    CHECK(find_duplicates(table).empty());
+    for (const std::uint64_t i : {std::uint64_t{0}, blocks / 2, blocks - 1})
+        table.entries.push_back(
+            Entry::make(REMAP_ENTRY_MAPPED, block(i), REMAP_CAUSE_WRITE, 5, blocks, 0));
+    const auto found = find_duplicates(table);
+    REQUIRE(found.size() == 3);
+    for (const Duplicate& d : found) {
+        REQUIRE(d.slots.size() == 2);
+        CHECK(table.entries[d.slots[0]].block() == d.block);
+        CHECK(table.entries[d.slots[1]].block() == d.block);
+        CHECK(d.winner == d.slots[1]);
+    }
+}
+
 TEST_CASE("duplicates found are those that a plain count finds") {
     std::mt19937 random(5);
 

@@ -444,6 +444,41 @@ TEST_CASE("entries that two copies agree on are kept, and the rest is never read
 }
 
 TEST_CASE(
+    "entries of which none is the newest are given up, and their block still reads as an error") {
+    SampleSet set = full_sample();
+    constexpr std::uint64_t first = 30;
+    constexpr std::uint64_t second = 700;
+    const std::uint64_t block = set.entries[first].block();
+
+    REQUIRE(set.entries[second].is_free());
+    set.entries[second] = set.entries[first];
+    set.write_all();
+    const CheckResult found = check_set(set.spare, nullptr);
+    CHECK(ids(found) == Ids{"RMF-0216", "RMF-0311"});
+    CHECK(found.loss.slots == std::vector<std::uint64_t>{first, second});
+    CHECK(found.loss.blocks == std::vector<std::uint64_t>{block});
+    CHECK(reads(found.table, block) == Reads::error);
+    const auto untouched = set.spare.content();
+    CHECK(repair(set.spare).exit_bits(true) == fsck::uncorrected);
+    CHECK((set.spare.content() == untouched));
+
+    repair(set.spare, nullptr, true);
+    const CheckResult after = check_set(set.spare, nullptr);
+    CHECK(ids(after) == Ids{"RMF-0405"});
+    CHECK(reads(after.table, block) == Reads::error);
+    CHECK(after.table.entries[first].state() == REMAP_ENTRY_LOST);
+    CHECK(after.table.entries[second].state() == REMAP_ENTRY_BAD);
+    for (std::uint64_t slot = 0; slot < set.entries.size(); slot++) {
+        if (slot != first && slot != second)
+            CHECK(after.table.entries[slot] == set.entries[slot]);
+    }
+    CheckResult confirmed = after;
+    apply_plan(confirmed, set.spare, nullptr,
+               [](const Finding& f) { return f.problem->repair == Repair::on_request; });
+    CHECK(check_set(set.spare, nullptr).exit_bits() == fsck::ok);
+}
+
+TEST_CASE(
     "a sector of zeroes in all copies proves nothing, unless the count says that it is free") {
     SampleSet set = full_sample();
 

@@ -9,6 +9,7 @@
 
 #include "libremap/identity.hpp"
 #include "libremap/rebuild.hpp"
+#include "libremap/survey.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -114,7 +115,7 @@ class Checker {
     void no_winner();
     void check_set_state();
     void check_table();
-    void recombine_lost_blocks();
+    void recombine_lost_blocks(Survey& survey);
     void judge_torn_copies();
     void note_table_copies();
     void check_table_copies();
@@ -122,11 +123,12 @@ class Checker {
     bool table_on_device() const;
     void check_dead_copies();
     void check_after_end();
-    void check_entries();
+    void check_entries(const Survey& survey);
+    void check_entry_of(std::uint64_t slot);
     void check_provable();
     void check_read_only();
     void check_duplicates();
-    void check_hidden_entries();
+    void check_hidden_entries(const HiddenBlocks& hidden);
     void count_slots();
 
     void check_main();
@@ -154,6 +156,7 @@ class Checker {
     bool rebuilt_ = false;                  ///< the superblock was made anew
     std::string not_rebuilt_;               ///< why there is no superblock from the main either
     std::vector<std::uint64_t> bad_slots_;  ///< with impossible entries
+    std::vector<Duplicate> duplicates_;
     std::vector<std::pair<unsigned int, std::uint32_t>> label_epochs_;  ///< of valid labels
 };
 
@@ -412,7 +415,7 @@ void Checker::check_table_copies() {
 }
 
 /// Blocks of which no copy is whole, but all together are.
-void Checker::recombine_lost_blocks() {
+void Checker::recombine_lost_blocks(Survey& survey) {
     Table& table = result_.table;
     std::vector<std::uint64_t> lost;
 
@@ -427,6 +430,7 @@ void Checker::recombine_lost_blocks() {
         std::copy(
             block->entries.begin(), block->entries.end(),
             table.entries.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK));
+        survey.add(index, block->entries);
         table.generations[index] = block->generation;
         table.highest_generation = std::max(table.highest_generation, block->generation);
         table.recombined.push_back(index);
@@ -566,32 +570,35 @@ void Checker::check_after_end() {
         plan(Kind::extend_table, 0, used_end);
 }
 
-void Checker::check_entries() {
-    const std::vector<Entry>& entries = result_.table.entries;
-    std::uint64_t lost = 0;
+void Checker::check_entry_of(std::uint64_t slot) {
+    const auto bad = check_entry(sb(), slot, result_.table.entries[slot]);
 
-    for (std::uint64_t slot = 0; slot < entries.size(); slot++) {
-        lost += entries[slot].state() == REMAP_ENTRY_LOST;
-        const auto bad = check_entry(sb(), slot, entries[slot]);
-        if (!bad)
-            continue;
-        const auto* row = std::find_if(entry_ids.begin(), entry_ids.end(),
-                                       [&](const auto& r) { return bad->field == r.first; });
-        bad_slots_.push_back(slot);
-        if (!result_.findings.empty()) {
-            Finding& last = result_.findings.back();
-            if (last.problem == &problem(row->second) && *last.index + last.count == slot) {
-                last.count++;
-                continue;
-            }
+    if (!bad)
+        return;
+    const auto* row = std::find_if(entry_ids.begin(), entry_ids.end(),
+                                   [&](const auto& r) { return bad->field == r.first; });
+    bad_slots_.push_back(slot);
+    if (!result_.findings.empty()) {
+        Finding& last = result_.findings.back();
+        if (last.problem == &problem(row->second) && *last.index + last.count == slot) {
+            last.count++;
+            return;
         }
-        Finding& finding = add(row->second, spare_, "slot");
-        finding.index = slot;
-        finding.sector = sb().table_sector(slot / REMAP_ENTRIES_PER_BLOCK, 0);
-        explain(finding, *bad);
     }
-    if (lost > 0)
-        add("RMF-0313", spare_, "table").found = cat(lost);
+    Finding& finding = add(row->second, spare_, "slot");
+    finding.index = slot;
+    finding.sector = sb().table_sector(slot / REMAP_ENTRIES_PER_BLOCK, 0);
+    explain(finding, *bad);
+}
+
+void Checker::check_entries(const Survey& survey) {
+    for (const std::uint64_t index : survey.implausible()) {
+        for (unsigned int i = 0; i < REMAP_ENTRIES_PER_BLOCK; i++)
+            check_entry_of(index * REMAP_ENTRIES_PER_BLOCK + i);
+    }
+    result_.slots_used = survey.slots_used();
+    if (survey.slots_lost() > 0)
+        add("RMF-0313", spare_, "table").found = cat(survey.slots_lost());
 }
 
 /// What is left when neither copies nor their sectors give a valid block, and what of a valid one
@@ -599,9 +606,16 @@ void Checker::check_entries() {
 void Checker::check_provable() {
     const Table& table = result_.table;
     std::set<std::uint64_t> doubtful(table.miscounted.begin(), table.miscounted.end());
+    std::set<std::uint64_t> undecided;
     std::vector<SalvagedBlock> blocks;
 
+    for (const Duplicate& d : duplicates_) {
+        if (!d.winner)
+            undecided.insert(d.slots.begin(), d.slots.end());
+    }
     for (const std::uint64_t slot : bad_slots_)
+        doubtful.insert(slot / REMAP_ENTRIES_PER_BLOCK);
+    for (const std::uint64_t slot : undecided)
         doubtful.insert(slot / REMAP_ENTRIES_PER_BLOCK);
     for (const std::uint64_t index : table.lost)
         blocks.push_back(salvage_table_block(spare_, sb(), index));
@@ -609,7 +623,8 @@ void Checker::check_provable() {
         blocks.push_back(salvage_valid_block(
             sb(), index,
             std::span(table.entries)
-                .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK)));
+                .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK),
+            undecided));
     // Of two sets nobody knows whose table this is.
     if (blocks.empty() || result_.scan.ambiguous)
         return;
@@ -640,7 +655,7 @@ void Checker::check_read_only() {
 }
 
 void Checker::check_duplicates() {
-    for (const Duplicate& d : find_duplicates(result_.table)) {
+    for (const Duplicate& d : duplicates_) {
         Finding& finding = add(d.winner ? "RMF-0310" : "RMF-0311", spare_, "main block");
         finding.index = d.block;
         finding.expected = "one slot";
@@ -651,25 +666,9 @@ void Checker::check_duplicates() {
     }
 }
 
-/// Hidden extents are short and few: their blocks are marked off against the whole table once.
-void Checker::check_hidden_entries() {
-    std::vector<std::vector<bool>> have;
+void Checker::check_hidden_entries(const HiddenBlocks& hidden) {
+    const auto& have = hidden.seen();
 
-    for (const Hidden& h : sb().hidden)
-        have.emplace_back(h.count);
-    for (const Entry& entry : result_.table.entries) {
-        if (!entry.is_live())
-            continue;
-        const auto after =
-            std::upper_bound(sb().hidden.begin(), sb().hidden.end(), entry.block(),
-                             [](std::uint64_t block, const Hidden& h) { return block < h.start; });
-        if (after == sb().hidden.begin())
-            continue;
-        const Hidden& extent = *(after - 1);
-        if (entry.block() - extent.start < extent.count)
-            have[static_cast<std::size_t>(&extent - sb().hidden.data())]
-                [entry.block() - extent.start] = true;
-    }
     for (std::size_t e = 0; e < have.size(); e++) {
         auto at = std::find(have[e].begin(), have[e].end(), false);
         while (at != have[e].end()) {
@@ -687,8 +686,6 @@ void Checker::count_slots() {
     std::uint64_t reserved = 0;
     const std::uint64_t start = sb().segment().data_start;
 
-    for (const Entry& entry : result_.table.entries)
-        result_.slots_used += !entry.is_free();
     for (const std::uint64_t place : sb().sb_sector) {
         for (std::uint64_t at = place; at < place + REMAP_SB_SECTORS; at += sb().block_sectors())
             reserved +=
@@ -716,21 +713,25 @@ void Checker::check_table() {
         count_slots();
         return;
     }
-    result_.table = load_table(spare_, sb(), progress_);
-    recombine_lost_blocks();
+    Survey survey(sb());
+    result_.table = load_table(
+        spare_, sb(), progress_,
+        [&](std::uint64_t index, std::span<const Entry> entries) { survey.add(index, entries); });
+    recombine_lost_blocks(survey);
     judge_torn_copies();
     note_table_copies();
     check_table_copies();
     check_lost_blocks();
     check_dead_copies();
     check_after_end();
-    check_entries();
+    check_entries(survey);
+    duplicates_ = survey.duplicates(result_.table);
     check_provable();
     check_duplicates();
     // With table blocks missing this would only say the same again; a set that is being adopted
     // or released need not have the entries.
     if (result_.table.lost.empty() && sb().head.state == REMAP_STATE_COMPLETE)
-        check_hidden_entries();
+        check_hidden_entries(survey.hidden());
     count_slots();
 }
 

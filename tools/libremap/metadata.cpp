@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <map>
 #include <tuple>
 
+#include "libremap/duplicates.hpp"
 #include "libremap/error.hpp"
+#include "libremap/large_memory.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -460,12 +461,13 @@ void note_problems(Table& table, const TableBlockView& view) {
     }
 }
 
+/// Blocks come in order.
 void take_block(Table& table, const TableBlockView& view) {
-    const std::span<Entry, REMAP_ENTRIES_PER_BLOCK> to(
-        table.entries.data() + view.index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK);
+    std::array<Entry, REMAP_ENTRIES_PER_BLOCK> to;
     const TableCopy& from = view.copies[static_cast<std::size_t>(view.winner)];
 
     table_entries(from.bytes, to);
+    table.entries.insert(table.entries.end(), to.begin(), to.end());
     table.generations[view.index] = from.header.generation;
     table.highest_generation = std::max(table.highest_generation, from.header.generation);
     const auto used =
@@ -477,10 +479,12 @@ void take_block(Table& table, const TableBlockView& view) {
 }  // namespace
 
 Table load_table(BlockIo& spare, const Superblock& sb,
-                 const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
+                 const std::function<void(std::uint64_t, std::uint64_t)>& progress,
+                 const std::function<void(std::uint64_t, std::span<const Entry>)>& block) {
     Table table;
 
-    table.entries.resize(sb.table_length * REMAP_ENTRIES_PER_BLOCK);
+    table.entries.reserve(sb.table_length * REMAP_ENTRIES_PER_BLOCK);
+    expect_large(table.entries.data(), table.entries.capacity() * sizeof(Entry));
     table.generations.resize(sb.table_length);
     visit_table(spare, sb, 0, sb.table_length, false, [&](const TableBlockView& view) {
         if (progress && (view.index + 1) % chunk_blocks == 0)
@@ -488,8 +492,11 @@ Table load_table(BlockIo& spare, const Superblock& sb,
         note_problems(table, view);
         if (view.winner >= 0) {
             take_block(table, view);
+            if (block)
+                block(view.index, std::span(table.entries).last(REMAP_ENTRIES_PER_BLOCK));
             return;
         }
+        table.entries.resize((view.index + 1) * REMAP_ENTRIES_PER_BLOCK);
         table.lost.push_back(view.index);
         if (view.conflict)
             table.conflicts.push_back(view.index);
@@ -517,101 +524,11 @@ Table load_intact_table(BlockIo& spare, const Superblock& sb) {
     return table;
 }
 
-namespace {
-
-/// One bit for each of many hash values, in two sets: seen, and seen again.
-class SeenTwice {
-  public:
-    explicit SeenTwice(std::size_t expected)
-        : bits_(std::bit_ceil(std::max<std::size_t>(expected * 32, 4096))),
-          shift_(64 - std::countr_zero(bits_)),
-          seen_(bits_ / 64),
-          again_(bits_ / 64) {}
-
-    void add(std::uint64_t value) {
-        const std::uint64_t at = hash(value);
-        const std::uint64_t mask = 1ULL << (at % 64);
-        if (seen_[at / 64] & mask)
-            again_[at / 64] |= mask;
-        seen_[at / 64] |= mask;
-    }
-
-    bool maybe_twice(std::uint64_t value) const {
-        const std::uint64_t at = hash(value);
-        return (again_[at / 64] >> (at % 64) & 1) != 0;
-    }
-
-  private:
-    std::uint64_t hash(std::uint64_t value) const {
-        return value * 0x9e3779b97f4a7c15ULL >> shift_;
-    }
-
-    std::size_t bits_;
-    int shift_;
-    std::vector<std::uint64_t> seen_;
-    std::vector<std::uint64_t> again_;
-};
-
-struct BlockSlot {
-    std::uint64_t block;
-    std::uint64_t slot;
-
-    friend bool operator<(const BlockSlot& a, const BlockSlot& b) {
-        return a.block != b.block ? a.block < b.block : a.slot < b.slot;
-    }
-};
-
-/// Sequences are not ordered as a whole: the newest must be newer than each of the others.
-std::optional<std::uint64_t> newest(const Table& table, std::span<const std::uint64_t> slots) {
-    const auto newer = [&table](std::uint64_t a, std::uint64_t b) {
-        return remap_seq_newer(table.entries[a].sequence(), table.entries[b].sequence()) != 0;
-    };
-    std::uint64_t best = slots.front();
-
-    for (const std::uint64_t slot : slots) {
-        if (newer(slot, best))
-            best = slot;
-    }
-    const bool wins = std::all_of(slots.begin(), slots.end(), [&](std::uint64_t slot) {
-        return slot == best || newer(best, slot);
-    });
-    return wins ? std::optional(best) : std::nullopt;
-}
-
-}  // namespace
-
 std::vector<Duplicate> find_duplicates(const Table& table) {
-    std::vector<BlockSlot> suspects;
-    std::vector<Duplicate> duplicates;
-    const auto live =
-        static_cast<std::size_t>(std::count_if(table.entries.begin(), table.entries.end(),
-                                               [](const Entry& entry) { return entry.is_live(); }));
-    SeenTwice filter(live);
+    DuplicateFinder finder(table.entries.size());
 
-    for (const Entry& entry : table.entries) {
-        if (entry.is_live())
-            filter.add(entry.block());
-    }
-    for (std::uint64_t slot = 0; slot < table.entries.size(); slot++) {
-        const Entry& entry = table.entries[slot];
-        if (entry.is_live() && filter.maybe_twice(entry.block()))
-            suspects.push_back({entry.block(), slot});
-    }
-    std::sort(suspects.begin(), suspects.end());
-    for (std::size_t i = 0; i < suspects.size();) {
-        std::size_t end = i + 1;
-        while (end < suspects.size() && suspects[end].block == suspects[i].block)
-            end++;
-        if (end - i > 1) {
-            Duplicate& duplicate = duplicates.emplace_back();
-            duplicate.block = suspects[i].block;
-            for (; i < end; i++)
-                duplicate.slots.push_back(suspects[i].slot);
-            duplicate.winner = newest(table, duplicate.slots);
-        }
-        i = end;
-    }
-    return duplicates;
+    finder.add(table.entries);
+    return finder.find(table);
 }
 
 std::vector<Mapping> live_mappings(const Table& table) {

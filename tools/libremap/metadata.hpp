@@ -129,9 +129,11 @@ struct Table {
 };
 
 /// Loads the table; damage is recorded, not thrown. 16 bytes of memory per initialised slot.
-/// `progress` is called now and then with table blocks done and in all.
+/// `progress` is called now and then with table blocks done and in all, `block` with each block
+/// that is not lost, its index and its entries, while they are in the processor's cache.
 Table load_table(BlockIo& spare, const Superblock& superblock,
-                 const std::function<void(std::uint64_t, std::uint64_t)>& progress = {});
+                 const std::function<void(std::uint64_t, std::uint64_t)>& progress = {},
+                 const std::function<void(std::uint64_t, std::span<const Entry>)>& block = {});
 
 /// load_table, but Error (unrecognised) if a block is lost or an entry is invalid.
 Table load_intact_table(BlockIo& spare, const Superblock& superblock);

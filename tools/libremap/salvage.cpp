@@ -514,14 +514,15 @@ SalvagedBlock salvage_table_block(BlockIo& spare, const Superblock& sb, std::uin
 }
 
 SalvagedBlock salvage_valid_block(const Superblock& sb, std::uint64_t index,
-                                  std::span<const Entry> entries) {
+                                  std::span<const Entry> entries,
+                                  const std::set<std::uint64_t>& undecided) {
     SalvagedBlock result;
 
     result.index = index;
     result.entries.assign(entries.begin(), entries.end());
     for (std::size_t i = 0; i < result.entries.size(); i++) {
         const std::uint64_t slot = index * REMAP_ENTRIES_PER_BLOCK + i;
-        if (!check_entry(sb, slot, result.entries[i]))
+        if (undecided.count(slot) == 0 && !check_entry(sb, slot, result.entries[i]))
             continue;
         result.unproved.push_back(slot);
         note_name(sb, result, slot, result.entries[i]);

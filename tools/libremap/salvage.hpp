@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -64,9 +65,11 @@ struct SalvagedBlock {
 SalvagedBlock salvage_table_block(BlockIo& spare, const Superblock& superblock,
                                   std::uint64_t index);
 
-/// The same for a block whose checksum is right: its possible entries are proved.
+/// The same for a block whose checksum is right: its possible entries are proved, but for those of
+/// the slots in `undecided`, of which nobody can tell which is the newest for its block.
 SalvagedBlock salvage_valid_block(const Superblock& superblock, std::uint64_t index,
-                                  std::span<const Entry> entries);
+                                  std::span<const Entry> entries,
+                                  const std::set<std::uint64_t>& undecided);
 
 /// How a table is made consistent when entries of it cannot be proved.
 struct Loss {
