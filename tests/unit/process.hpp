@@ -11,9 +11,11 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace scratch {
@@ -97,6 +99,24 @@ class Process {
             std::getline(stat, line);
             if (line.find("(remap") != std::string::npos && line.find(") S ") != std::string::npos)
                 return true;
+        }
+        return false;
+    }
+
+    /// Waits until the program has opened this file; false if it ends before, or after 30 s.
+    bool opened(const std::string& path) const {
+        const std::string folder = "/proc/" + std::to_string(pid_) + "/fd";
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+        while (std::chrono::steady_clock::now() < end) {
+            std::error_code gone;
+            for (const auto& fd : std::filesystem::directory_iterator(folder, gone)) {
+                if (std::filesystem::read_symlink(fd, gone) == path)
+                    return true;
+            }
+            if (::waitid(P_PID, static_cast<id_t>(pid_), nullptr, WEXITED | WNOHANG | WNOWAIT) ==
+                    0 &&
+                ::access(folder.c_str(), R_OK) != 0)
+                return false;
         }
         return false;
     }

@@ -13,6 +13,8 @@
 namespace cli {
 namespace {
 
+// What is soon over needs no bar.
+constexpr std::chrono::milliseconds first{500};
 constexpr std::chrono::milliseconds refresh{100};
 constexpr unsigned int bar_width = 30;
 
@@ -60,7 +62,7 @@ Uninterrupted::~Uninterrupted() {
 }
 
 TerminalObserver::TerminalObserver()
-    : terminal_(isatty(STDERR_FILENO) != 0), last_(std::chrono::steady_clock::now()) {}
+    : terminal_(isatty(STDERR_FILENO) != 0), next_(std::chrono::steady_clock::now() + first) {}
 
 TerminalObserver::~TerminalObserver() {
     clear_line();
@@ -74,15 +76,18 @@ void TerminalObserver::clear_line() {
 }
 
 void TerminalObserver::progress(const std::string& what, std::uint64_t done, std::uint64_t total) {
-    const auto now = std::chrono::steady_clock::now();
-    if (!terminal_ || total == 0 || now - last_ < refresh) {
+    if (done >= total) {
+        clear_line();
         return;
     }
-    last_ = now;
-    const std::uint64_t filled = std::min(done, total) * bar_width / total;
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || now < next_) {
+        return;
+    }
+    next_ = now + refresh;
+    const std::uint64_t filled = done * bar_width / total;
     std::cerr << "\r[" << std::string(filled, '#') << std::string(bar_width - filled, ' ') << "] "
-              << std::min(done, total) * 100 / total << " % " << remap::printable(what) << "\033[K"
-              << std::flush;
+              << done * 100 / total << " % " << remap::printable(what) << "\033[K" << std::flush;
     shown_ = true;
 }
 

@@ -32,7 +32,9 @@ class Uninterrupted {
     sigset_t before_{};
 };
 
-/// Warnings as messages, and on a terminal a progress bar.
+/// Warnings as messages, and a progress bar on standard error if that is a terminal. The bar is
+/// there for what takes longer than half a second, from this being made on, and goes away at the
+/// end of it.
 class TerminalObserver : public remap::Observer {
   public:
     TerminalObserver();
@@ -45,7 +47,7 @@ class TerminalObserver : public remap::Observer {
 
     bool terminal_;
     bool shown_ = false;
-    std::chrono::steady_clock::time_point last_;
+    std::chrono::steady_clock::time_point next_;  ///< when the bar is drawn, not before
 };
 
 }  // namespace cli

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <ostream>
@@ -59,7 +60,7 @@ class Run {
   private:
     Devices open(Mode spare_mode, Mode main_mode) const;
     bool cancelled() const;
-    void progress(int pass, std::uint64_t done, std::uint64_t total) const;
+    void progress(unsigned int pass, std::uint64_t done, std::uint64_t total) const;
     CheckResult check(BlockIo& spare, BlockIo* main) const;
     void apply(CheckResult& result, const Wanted& wanted,
                const std::function<void(const Wanted&)>& apply) const;
@@ -97,8 +98,12 @@ bool Run::cancelled() const {
     return frontend_.cancelled && frontend_.cancelled();
 }
 
-void Run::progress(int pass, std::uint64_t done, std::uint64_t total) const {
-    if (options_.progress_fd < 0)
+void Run::progress(unsigned int pass, std::uint64_t done, std::uint64_t total) const {
+    static constexpr std::array<const char*, 4> names = {"", "checking", "repairing", "copying"};
+
+    if (frontend_.progress)
+        frontend_.progress(names.at(pass), done, total);
+    if (options_.progress_fd <= 0)
         return;
     const std::string line = cat(pass, " ", done, " ", total, " ", options_.spare, "\n");
     pollfd to{options_.progress_fd, POLLOUT, 0};
@@ -113,11 +118,16 @@ void Run::progress(int pass, std::uint64_t done, std::uint64_t total) const {
 }
 
 CheckResult Run::check(BlockIo& spare, BlockIo* main) const {
-    return check_set(spare, main, [this](std::uint64_t done, std::uint64_t total) {
+    std::uint64_t all = 1;
+    CheckResult result = check_set(spare, main, [&](std::uint64_t done, std::uint64_t total) {
+        all = total;
         progress(1, done, total);
         if (cancelled())
             throw Cancelled();
     });
+
+    progress(1, all, all);
+    return result;
 }
 
 /// Carries out `apply` with those steps that are `wanted`, until the run shall end. What is left
@@ -138,6 +148,7 @@ void Run::apply(CheckResult& result, const Wanted& wanted,
             left.insert(key(finding));
         return !cancelled();
     });
+    progress(2, steps, steps);
     for (Finding& finding : result.findings) {
         if (left.count(key(finding)) == 0)
             continue;
@@ -366,11 +377,14 @@ int Run::check_and_copy() {
               [&](const Wanted& now) { apply_plan(result, repaired, nullptr, now); });
     try {
         if (!cancelled()) {
-            copy_spare(repaired, result, *options_.out, [this](auto done, auto total) {
+            std::uint64_t all = 1;
+            copy_spare(repaired, result, *options_.out, [&](auto done, auto total) {
+                all = total;
                 progress(3, done, total);
                 if (cancelled())
                     throw Cancelled();
             });
+            progress(3, all, all);
             copied_ = true;
         }
     } catch (const Cancelled&) {

@@ -31,8 +31,9 @@ struct FsckOptions {
     /// A new image that gets the repaired spare; nothing is written to the devices then, nor to an
     /// undo file.
     std::optional<std::string> out;
-    int progress_fd = -1;  ///< lines "pass done total device" go there; pass 1 checks, 2 repairs, 3
-                           ///< copies, as fsck(8) wants them
+    /// Above 0: lines "pass done total device" go there, as fsck(8) wants them; pass 1 checks, 2
+    /// repairs, 3 copies.
+    int progress_fd = -1;
 };
 
 /// Where a run of fsck says what it does, and whom it asks.
@@ -43,6 +44,10 @@ struct FsckFrontend {
     std::function<bool(const std::string&)> ask;
     /// Shall the run end? Asked between the steps of check and repair. May be empty: never.
     std::function<bool()> cancelled = {};
+    /// Told now and then what is being done and how much of it is, in parts of `total`; at its end
+    /// both are the same. May be empty.
+    std::function<void(const std::string& what, std::uint64_t done, std::uint64_t total)> progress =
+        {};
 };
 
 /// Checks, repairs as the mode says, and reports. Devices are opened for writing only when a

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/exit_codes.hpp"
 #include "cli/terminal.hpp"
 #include "completion/completion.hpp"
 #include "forensic_verbs.hpp"
@@ -23,8 +24,7 @@ constexpr const char* footer = R"(Examples:
 
 Without a verb, "show" is meant. "remap-dump VERB --help" tells more.
 
-Exit status: 0 done; 1 done, and damage was seen; 2 not recognised, or damaged
-beyond use; 8 I/O error, in use, or a newer format; 16 wrong use.)";
+)";
 
 using Run = std::function<int()>;
 
@@ -170,7 +170,7 @@ int run(int argc, char** argv) {
 
     app.set_version_flag("--version", std::string("remap-dump ") + REMAP_TOOL_VERSION);
     app.require_subcommand(1);
-    app.footer(footer);
+    app.footer(std::string(footer) + cli::exit_codes_help);
     add_show(app, verbs);
     add_forensic_verbs(app, verbs.forensic, verbs.run);
     completion::add_hidden_options(app);

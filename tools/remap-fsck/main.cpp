@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "cli/exit_codes.hpp"
+#include "cli/terminal.hpp"
 #include "completion/completion.hpp"
 #include "libremap/error.hpp"
 #include "libremap/fsck.hpp"
@@ -59,20 +61,21 @@ void define(CLI::App& app, Arguments& arguments) {
         ->excludes(preen)
         ->excludes(yes)
         ->excludes(out);
-    app.add_option("-C", arguments.progress_fd, "write progress to this file descriptor");
+    app.add_option(
+        "-C", arguments.progress_fd,
+        "write progress to this file descriptor; 0: a bar on the terminal, as without it");
     app.add_flag("-f,-T,-l,-M,-V,-r", arguments.ignored, "accepted for fsck(8), without effect");
     app.set_version_flag("--version", std::string("remap-fsck ") + REMAP_TOOL_VERSION);
-    app.footer(
-        "Without -n, -p, -y: asks for each repair, or only reports if there is no terminal.\n"
-        "Exit status, added up: 0 no damage, 1 damage repaired, 4 damage left,\n"
-        "8 in use, not ours, newer format or I/O error, 16 wrong usage, 32 interrupted.\n\n"
-        "Examples:\n"
-        "  remap-fsck -n --main /dev/sda2 /dev/sdb1\n"
-        "  remap-fsck -p /dev/sdb1\n"
-        "  remap-fsck -n --json spare.img\n"
-        "  remap-fsck -y -z /root/sdb1.undo /dev/sdb1\n"
-        "  remap-fsck --undo /root/sdb1.undo /dev/sdb1\n"
-        "  remap-fsck -y -o repaired.img spare.img");
+    app.footer(std::string("Without -n, -p, -y: asks for each repair, or only reports if there is "
+                           "no terminal.\n") +
+               cli::fsck_exit_codes_help +
+               "\n\nExamples:\n"
+               "  remap-fsck -n --main /dev/sda2 /dev/sdb1\n"
+               "  remap-fsck -p /dev/sdb1\n"
+               "  remap-fsck -n --json spare.img\n"
+               "  remap-fsck -y -z /root/sdb1.undo /dev/sdb1\n"
+               "  remap-fsck --undo /root/sdb1.undo /dev/sdb1\n"
+               "  remap-fsck -y -o repaired.img spare.img");
 }
 
 /// What is neither asked for nor can be asked about is not done; but a copy that is to be repaired
@@ -114,7 +117,13 @@ int check(const Arguments& arguments, remap::FsckFrontend& frontend) {
 
 int run(const Arguments& arguments) {
     remap::StandardOutput standard_output;
+    cli::TerminalObserver bar;
     remap::FsckFrontend frontend{std::cout, std::cerr, remap_fsck::ask, remap_fsck::interrupted};
+
+    // Who is given a descriptor draws the bar itself.
+    if (arguments.progress_fd <= 0)
+        frontend.progress = [&bar](const std::string& what, std::uint64_t done,
+                                   std::uint64_t total) { bar.progress(what, done, total); };
     const int bits =
         arguments.undo.empty() ? check(arguments, frontend) : undo(arguments, frontend);
 

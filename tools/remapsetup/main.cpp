@@ -5,6 +5,7 @@
 #include <functional>
 #include <iostream>
 
+#include "cli/exit_codes.hpp"
 #include "cli/terminal.hpp"
 #include "commands.hpp"
 #include "completion/completion.hpp"
@@ -22,8 +23,7 @@ constexpr const char* examples = R"(Examples:
   remapsetup close root
   remapsetup release /dev/sdb1
 
-Exit codes: 0 done; 1 done, but damage was seen or a set is not open; 2 not recognised;
-8 I/O error or busy; 16 wrong use, or refused without --yes or --force.)";
+)";
 
 using Run = std::function<int()>;
 
@@ -158,7 +158,7 @@ int run(int argc, char** argv) {
     Commands commands;
     app.set_version_flag("--version", std::string("remapsetup ") + REMAP_TOOL_VERSION);
     app.require_subcommand(1);
-    app.footer(examples);
+    app.footer(std::string(examples) + cli::exit_codes_help);
     add_format(app, commands);
     add_open(app, commands);
     add_close(app, commands);
