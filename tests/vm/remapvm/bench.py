@@ -11,18 +11,21 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import bench_kernel
+from . import bench_kernel, bench_tools
 from .errors import VmError
 
-# subcommand -> module whose MEASUREMENTS are functions by name, called with a folder, the kernel's series, and what takes a figure
-SUBCOMMANDS = {"kernel": bench_kernel}
+# subcommand -> its measurements, given the options: functions by name, called with a folder, the kernel's series, and what takes a figure
+SUBCOMMANDS = {
+    "kernel": lambda options: bench_kernel.MEASUREMENTS,
+    "tools": lambda options: bench_tools.measurements(options.entries, options.runs),
+}
 
 
 @dataclass
 class Figure:
     """Something measured, and its bar (None: for information): what it may be at most, or must be at least."""
 
-    kernel: str
+    kernel: str  # its series, or "host" for what runs without a machine
     what: str
     value: float
     unit: str
@@ -77,24 +80,34 @@ def end(number, _frame):
     sys.exit(128 + number)
 
 
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("subcommand", choices=SUBCOMMANDS)
     parser.add_argument("--kernel", action="append", default=[])
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--entries", type=positive, default=1_000_000)
+    parser.add_argument("--runs", type=positive, default=9)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    measurements = SUBCOMMANDS[options.subcommand].MEASUREMENTS
+    measurements = SUBCOMMANDS[options.subcommand](options)
     for name in options.only:
         if name not in measurements:
             parser.error(f"--only {name}: there are {', '.join(measurements)}")
     report = Report(options.json)
     folder = Path(tempfile.mkdtemp(prefix="dm-remap-bench."))
     try:
-        for series in options.kernel or ["6.1"]:
+        for series in ["host"] if options.subcommand == "tools" else options.kernel or ["6.1"]:
             for name in options.only or measurements:
                 measurements[name](folder / series / name, series, report.taker(series))
     except Exception as error:  # pylint: disable=broad-exception-caught # exit status 1 means something else
