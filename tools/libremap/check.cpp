@@ -335,6 +335,11 @@ void Checker::check_set_state() {
         finding.expected = cat(sb().spare_size, " sectors");
         finding.found = cat(size, " sectors");
     }
+    if (spare_.logical_block_size() > sb().block_size()) {
+        Finding& finding = add("RMF-0408", spare_, "device");
+        finding.expected = cat("at most ", sb().block_size(), " bytes");
+        finding.found = cat(spare_.logical_block_size(), " bytes");
+    }
     if (sb().head.state != REMAP_STATE_COMPLETE) {
         Finding& finding = add(main_ ? "RMF-0403" : "RMF-0404", spare_, "set");
         finding.expected = set_state_name(REMAP_STATE_COMPLETE);

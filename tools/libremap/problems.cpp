@@ -94,6 +94,8 @@ const std::vector<Problem>& problem_table() {
          "make it writable again"},
         {"RMF-0406", note, none, "no label place of the main could be written lately", nullptr},
         {"RMF-0407", note, none, "is other hardware than when the set was made", nullptr},
+        {"RMF-0408", error, none, "the spare's logical block size is larger than the set's",
+         nullptr},
 
         // The main
         {"RMF-0501", error, none, "the main is smaller than when the set was made", nullptr},
