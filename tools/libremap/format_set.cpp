@@ -6,6 +6,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "libremap/boot_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/older_format.hpp"
@@ -105,6 +106,7 @@ FormatJob::FormatJob(FormatOptions options) : options_(std::move(options)) {
     choose_block_size();
     inspect_spare();
     inspect_main();
+    inspect_host();
     plan();
     plan_rescue_file();
     plan_remaptab();
@@ -124,11 +126,14 @@ void FormatJob::require_two_devices() const {
 }
 
 void FormatJob::require_free_devices() {
+    const Mode mode = options_.dry_run ? Mode::read_only : Mode::read_write;
     for (const std::string& path : {options_.main, options_.spare}) {
-        require_unused(path);
+        if (!options_.dry_run) {
+            require_unused(path);
+        }
     }
-    main_ = open_block_io(options_.main, Mode::read_write);
-    spare_ = open_block_io(options_.spare, Mode::read_write);
+    main_ = open_block_io(options_.main, mode);
+    spare_ = open_block_io(options_.spare, mode);
 }
 
 void FormatJob::choose_block_size() {
@@ -225,6 +230,39 @@ void FormatJob::inspect_main() {
     }
 }
 
+/// What would go wrong although both devices are fine.
+void FormatJob::inspect_host() {
+    FutureMain main;
+    main.path = options_.main;
+    main.device = block_device_of(options_.main, options_.host.machine);
+    main.bare = options_.bare;
+    for (const Signature& signature : signatures_on(*main_)) {
+        if (!signature.partition_table && main.type.empty()) {
+            main.type = signature.type;
+            main.uuid = signature.uuid;
+            main.label = signature.label;
+        }
+    }
+    if (valid_device_name(options_.label)) {
+        main.name = options_.label;
+    } else if (const auto set = Uuid::parse(options_.uuid)) {
+        main.name = default_device_name(*set);
+    }
+    const MainNames names(main, options_.host);
+    objections_ = objections_to_names(names, options_.host);
+    const auto more = objections_to_boot(names, options_.host);
+    objections_.insert(objections_.end(), more.begin(), more.end());
+    if (objections_.empty() || options_.force) {
+        return;
+    }
+    std::string text =
+        cat(options_.main, ": not adopted, for the machine would not find it again:");
+    for (const std::string& objection : objections_) {
+        text += "\n  " + objection;
+    }
+    throw Error(Exit::usage, text + "\n--force adopts it all the same");
+}
+
 void FormatJob::plan() {
     request_.bare = options_.bare;
     request_.label = options_.label;
@@ -289,6 +327,15 @@ void FormatJob::plan_remaptab() {
     name_ = valid_device_name(options_.label) ? options_.label
                                               : default_device_name(plan_.superblock.head.set_uuid);
     const Remaptab tab = Remaptab::load(remaptab_);
+    const Uuid& set = plan_.superblock.head.set_uuid;
+    const RemaptabEntry* listed = tab.find(set);
+    if (listed != nullptr && listed->name == name_) {
+        return;
+    }
+    if (listed != nullptr) {
+        throw Error(Exit::usage, cat(remaptab_, ": set ", set, " is listed as ", listed->name,
+                                     " already; give that as --label"));
+    }
     const RemaptabEntry* other = tab.find(name_);
     const bool replaced = other != nullptr && spare_member_ && other->set == spare_member_->set;
     if (other != nullptr && !replaced) {
@@ -305,13 +352,17 @@ std::string FormatJob::consequences() const {
     if (!spare_signatures_.empty()) {
         text += cat(", it holds ", describe(spare_signatures_));
     }
+    text += ".";
+    for (const std::string& objection : objections_) {
+        text += "\n" + objection + ".";
+    }
     if (options_.bare) {
-        return cat(text, ".\n", options_.main, ": is not changed (bare set).");
+        return cat(text, "\n", options_.main, ": is not changed (bare set).");
     }
     const std::uint64_t kib =
         plan_.superblock.hidden_blocks() * plan_.superblock.block_size() / 1024;
     const std::string member = main_member_ ? cat("is ", member_text(*main_member_), "; ") : "";
-    return cat(text, ".\n", options_.main, ": ", member, "holds ", request_.payload.description,
+    return cat(text, "\n", options_.main, ": ", member, "holds ", request_.payload.description,
                "; ", kib,
                " KiB of it move to the spare. From then on it can only be used through the remap "
                "device, with the spare present.");
@@ -326,7 +377,11 @@ void FormatJob::add_to_remaptab(FormatResult& result) {
             if (spare_member_) {
                 tab.remove(spare_member_->set);
             }
-            tab.add({name_, result.adopted.superblock.head.set_uuid, {}});
+            const Uuid& set = result.adopted.superblock.head.set_uuid;
+            const RemaptabEntry* listed = tab.find(set);
+            if (listed == nullptr || listed->name != name_) {
+                tab.add({name_, set, {}});
+            }
             return true;
         });
         result.name = name_;
@@ -365,6 +420,9 @@ void FormatJob::look_again(FormatResult& result) {
 }
 
 FormatResult FormatJob::run(Observer& observer) {
+    for (const std::string& objection : objections_) {
+        observer.warning(objection);
+    }
     make_rescue_folder();
     const auto rescue = [&](const Superblock& superblock, const HiddenContent& content) {
         if (!rescue_file_.empty()) {

@@ -12,6 +12,7 @@
 #include "libremap/block_io.hpp"
 #include "libremap/observer.hpp"
 #include "libremap/probe.hpp"
+#include "libremap/references.hpp"
 
 namespace remap {
 
@@ -25,6 +26,9 @@ struct FormatOptions {
     std::optional<std::string> rescue_file;  ///< "none": none; not given: a default place
     std::optional<std::string> remaptab;     ///< "none": none; not given: by the kind of device
     std::uint32_t block_size = 0;            ///< bytes, image files only; 0: the main's own
+    /// Only checks and plans: devices may be in use, and are opened for reading.
+    bool dry_run = false;
+    Host host;  ///< the machine that is to use the set
 };
 
 struct FormatResult {
@@ -37,14 +41,14 @@ struct FormatResult {
 /// One format: made (everything checked and decided), asked about, run.
 class FormatJob {
   public:
-    /// Opens both devices exclusively, checks all that must be refused, and plans. Writes nothing.
-    /// Throws Error with what was seen.
+    /// Opens both devices, exclusively unless it is a dry run, checks all that must be refused, and
+    /// plans. Writes nothing. Throws Error with what was seen.
     explicit FormatJob(FormatOptions options);
 
     /// What will be lost or displaced, for the question to the user.
     std::string consequences() const;
 
-    /// Does it. Throws Error.
+    /// Does it; not for a dry run. Throws Error.
     FormatResult run(Observer& observer);
 
   private:
@@ -54,6 +58,7 @@ class FormatJob {
     void inspect_spare();
     void inspect_main();
     bool shows_labels_of_spare();
+    void inspect_host();
     void plan();
     void plan_rescue_file();
     void make_rescue_folder() const;
@@ -70,6 +75,7 @@ class FormatJob {
     std::optional<MemberInfo> spare_member_;
     std::optional<Superblock> spare_superblock_;  ///< of the set that the spare is in now
     std::optional<MemberInfo> main_member_;
+    std::vector<std::string> objections_;  ///< of the machine; overruled by force
     std::string rescue_file_;
     std::string remaptab_;  ///< empty: none
     std::string name_;

@@ -8,9 +8,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <set>
@@ -150,9 +153,10 @@ std::string first_of(std::initializer_list<std::string> values) {
 
 using ProbePtr = std::unique_ptr<std::remove_pointer_t<blkid_probe>, decltype(&blkid_free_probe)>;
 
-/// PARTUUID as the partition table of the whole disk has it, for machines
-/// (initramfs, rescue) where udev does not tell.
-std::string partuuid_from_table(const BlockDevice& device, const MachineRoot& root) {
+/// What the partition table of the whole disk says of a partition, for machines (initramfs, rescue)
+/// where udev does not tell. `ask` turns libblkid's partition into the text, or nullptr.
+std::string from_table(const BlockDevice& device, const MachineRoot& root,
+                       const std::function<const char*(blkid_partition)>& ask) {
     const auto whole = load_block_device(device.whole, root);
     if (!whole || root.dev != "/dev") {
         return {};
@@ -166,8 +170,21 @@ std::string partuuid_from_table(const BlockDevice& device, const MachineRoot& ro
     blkid_partlist list = blkid_probe_get_partitions(probe.get());
     blkid_partition part =
         list != nullptr ? blkid_partlist_devno_to_partition(list, device.devno) : nullptr;
-    const char* uuid = part != nullptr ? blkid_partition_get_uuid(part) : nullptr;
-    return uuid != nullptr ? uuid : "";
+    const char* text = part != nullptr ? ask(part) : nullptr;
+    return text != nullptr ? text : "";
+}
+
+std::string type_from_table(const BlockDevice& device, const MachineRoot& root) {
+    std::array<char, 16> number{};
+    const auto ask = [&number](blkid_partition part) -> const char* {
+        if (const char* guid = blkid_partition_get_type_string(part)) {
+            return guid;
+        }
+        std::snprintf(number.data(), number.size(), "0x%x",
+                      static_cast<unsigned int>(blkid_partition_get_type(part)));
+        return number.data();
+    };
+    return from_table(device, root, ask);
 }
 
 /// Devices below @p name in the stack, itself included.
@@ -377,8 +394,8 @@ Identity identify(const BlockDevice& device, const MachineRoot& root) {
                   scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
                   attribute(disk / "md" / "uuid"), udev_property(device, "ID_SERIAL_SHORT", root)});
     if (device.is_partition) {
-        id.partuuid = first_of(
-            {udev_property(device, "ID_PART_ENTRY_UUID", root), partuuid_from_table(device, root)});
+        id.partuuid = first_of({udev_property(device, "ID_PART_ENTRY_UUID", root),
+                                from_table(device, root, blkid_partition_get_uuid)});
     }
     // As long as what a superblock can record, or the two would never compare equal.
     id.wwn = id.wwn.substr(0, REMAP_WWN_SIZE);
@@ -427,19 +444,31 @@ bool file_lies_on(const std::string& path, const BlockDevice& device, const Mach
         }
         existing = existing.parent_path();
     }
-    const auto below = find_block_device(st.st_dev, root);
-    if (!below) {
+    return device_lies_on(st.st_dev, device, root);
+}
+
+bool device_lies_on(dev_t upper, const BlockDevice& device, const MachineRoot& root) {
+    const auto top = find_block_device(upper, root);
+    if (!top) {
         return false;
     }
     std::set<std::string> stack;
-    collect_stack(below->name, root, stack);
-    for (const std::string& name : stack) {
+    collect_stack(top->name, root, stack);
+    return std::any_of(stack.begin(), stack.end(), [&](const std::string& name) {
         const auto part = load_block_device(name, root);
-        if (name == device.name || (part && part->whole == device.name)) {
-            return true;
-        }
+        return name == device.name || (part && part->whole == device.name);
+    });
+}
+
+std::string partition_type(const BlockDevice& device, const MachineRoot& root) {
+    if (!device.is_partition) {
+        return {};
     }
-    return false;
+    std::string type = first_of(
+        {udev_property(device, "ID_PART_ENTRY_TYPE", root), type_from_table(device, root)});
+    std::transform(type.begin(), type.end(), type.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return type;
 }
 
 std::string udev_property(const BlockDevice& device, const std::string& key,

@@ -86,6 +86,14 @@ std::vector<std::string> users_of(const std::string& path, const MachineRoot& ro
 /// what is stacked between them?
 bool file_lies_on(const std::string& path, const BlockDevice& device, const MachineRoot& root = {});
 
+/// Does the block device numbered @p upper lie on @p device, directly or through what is stacked
+/// between them?  A device lies on itself.
+bool device_lies_on(dev_t upper, const BlockDevice& device, const MachineRoot& root = {});
+
+/// The type that the partition table gives a partition, a GUID in lower case or "0x83"; empty for
+/// what is no partition, or if it cannot be found.
+std::string partition_type(const BlockDevice& device, const MachineRoot& root = {});
+
 /// One property of the udev database, empty if unknown.
 std::string udev_property(const BlockDevice& device, const std::string& key,
                           const MachineRoot& root = {});

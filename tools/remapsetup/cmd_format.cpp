@@ -36,6 +36,11 @@ void show(const remap::FormatResult& result, const remap::FormatOptions& options
 
 int run_format(const FormatCommand& command) {
     remap::FormatJob job(command.options);
+    if (command.options.dry_run) {
+        std::cout << job.consequences() << "\n";
+        remap::finish_stdout();
+        return static_cast<int>(remap::Exit::ok);
+    }
     if (!command.yes && !cli::confirmed(job.consequences(), "Go on?")) {
         throw remap::Error(remap::Exit::usage, "not done");
     }

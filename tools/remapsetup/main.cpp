@@ -46,9 +46,12 @@ void add_format(CLI::App& app, Commands& commands) {
                                        "Make MAIN and SPARE a set, with MAIN's data in "
                                        "place (adoption)");
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
+    sub->add_flag("-n,--dry-run", o.dry_run,
+                  "Check everything and say what would be done; the devices may be in use");
     sub->add_flag("--bare", o.bare, "Change nothing on MAIN: no label, nothing hidden");
     sub->add_flag("--force", o.force,
-                  "Overwrite a spare that holds something; adopt data that is not recognised");
+                  "Overwrite a spare that holds something; adopt data that is not recognised, or "
+                  "that this machine finds by the device or boots from");
     sub->add_option("--label", o.label, "Text that names the set, also the device's name");
     sub->add_option("--uuid", o.uuid, "The set's UUID (default: a random one)");
     sub->add_option("--rescue-file", o.rescue_file,
