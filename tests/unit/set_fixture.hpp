@@ -10,6 +10,8 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -227,6 +229,40 @@ inline remap::AdoptResult adopt_now(remap::BlockIo& main, remap::BlockIo& spare,
     const auto plan = remap::plan_adoption(main, spare, request_for(payload, block_size));
     return remap::adopt(
         main, spare, plan, [](const auto&, const auto&) {}, quiet);
+}
+
+/// Five blocks in the middle of the main are remapped; the main keeps what it held.
+inline void remap_some(remap::BlockIo& spare, const remap::Superblock& superblock) {
+    remap::Table table = remap::load_intact_table(spare, superblock);
+    std::uint32_t sequence = 1000;
+    std::uint64_t block = superblock.main_blocks() / 2 + 3;
+    unsigned int wanted = 5;
+    std::set<std::uint64_t> changed;
+    for (std::uint64_t slot = 0; slot < table.entries.size() && wanted > 0; ++slot) {
+        if (!table.entries[slot].is_free() || superblock.slot_reserved(slot)) {
+            continue;
+        }
+        spare.write(superblock.slot_sector(slot),
+                    random_image(superblock.block_sectors(), sequence));
+        table.entries[slot] =
+            remap::Entry::make(REMAP_ENTRY_MAPPED, block, REMAP_CAUSE_WRITE, 5, sequence++, 1);
+        changed.insert(slot / REMAP_ENTRIES_PER_BLOCK);
+        block += wanted == 3 ? 1 : 2;
+        --wanted;
+    }
+    if (wanted != 0) {
+        throw std::runtime_error("not enough free slots");
+    }
+    for (const std::uint64_t index : changed) {
+        const auto first =
+            table.entries.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK);
+        const auto count =
+            std::min<std::ptrdiff_t>(REMAP_ENTRIES_PER_BLOCK, table.entries.end() - first);
+        const std::vector<remap::Entry> entries(first, first + count);
+        remap::write_table_block(
+            spare, superblock, index,
+            remap::next_generation(superblock.epoch, superblock.head.generation + index), entries);
+    }
 }
 
 }  // namespace fixture

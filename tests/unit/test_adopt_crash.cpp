@@ -129,36 +129,7 @@ Tally check_all(const Case& c, const Pair& before, const fixture::Job& job, cons
 /// A set with remapped blocks besides the hidden ones, whose main holds stale data.
 Pair used_set(const Case& c) {
     return fixture::run(fresh_pair(c), [&c](remap::BlockIo& main, remap::BlockIo& spare) {
-        const auto superblock = fixture::adopt_now(main, spare, c.payload, c.block).superblock;
-        remap::Table table = remap::load_intact_table(spare, superblock);
-        std::uint32_t sequence = 1000;
-        std::uint64_t block = superblock.main_blocks() / 2 + 3;
-        unsigned int wanted = 5;
-        std::set<std::uint64_t> changed;
-        for (std::uint64_t slot = 0; slot < table.entries.size() && wanted > 0; ++slot) {
-            if (!table.entries[slot].is_free() || superblock.slot_reserved(slot)) {
-                continue;
-            }
-            const auto bytes = fixture::random_image(superblock.block_sectors(), sequence);
-            spare.write(superblock.slot_sector(slot), bytes);
-            table.entries[slot] =
-                remap::Entry::make(REMAP_ENTRY_MAPPED, block, REMAP_CAUSE_WRITE, 5, sequence++, 1);
-            changed.insert(slot / REMAP_ENTRIES_PER_BLOCK);
-            block += wanted == 3 ? 1 : 2;
-            --wanted;
-        }
-        REQUIRE(wanted == 0);
-        for (const std::uint64_t index : changed) {
-            const auto first = table.entries.begin() +
-                               static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK);
-            const auto count =
-                std::min<std::ptrdiff_t>(REMAP_ENTRIES_PER_BLOCK, table.entries.end() - first);
-            const std::vector<remap::Entry> entries(first, first + count);
-            remap::write_table_block(
-                spare, superblock, index,
-                remap::next_generation(superblock.epoch, superblock.head.generation + index),
-                entries);
-        }
+        fixture::remap_some(spare, fixture::adopt_now(main, spare, c.payload, c.block).superblock);
     });
 }
 

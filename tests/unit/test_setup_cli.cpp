@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "catch.hpp"
+#include "libremap/release.hpp"
 #include "scratch.hpp"
 #include "set_fixture.hpp"
 
@@ -298,13 +299,99 @@ TEST_CASE("The set is listed in the remaptab that was named, and unlisted by rel
     CHECK(scratch::slurp(images.main) == images.original);
 }
 
-TEST_CASE("remap-fsck -p ends what a power cut left of an adoption, one way or the other",
-          "[cli]") {
-    fixture::Pair before{fixture::random_image(fixture::main_sectors, 11),
-                         fixture::Image(fixture::spare_sectors * 512), 512};
-    const auto log = fixture::record(before, [](remap::BlockIo& main, remap::BlockIo& spare) {
-        fixture::adopt_now(main, spare, fixture::ext_payload(), 512);
-    });
+TEST_CASE("A dry run says what would be done and changes nothing", "[cli]") {
+    const Images images;
+    const auto said = images.format({"--dry-run"});
+    INFO(said.err);
+    CHECK(said.code == 0);
+    CHECK(contains(said.out, "ext4 (label root"));
+    CHECK(contains(said.out, "everything on it will be lost"));
+    CHECK(scratch::slurp(images.main) == images.original);
+    CHECK(scratch::slurp(images.spare) == std::string(4 * mib, '\0'));
+    CHECK_FALSE(std::filesystem::exists(images.folder.file("rescue")));
+    // What would be refused is refused.
+    const std::string small = images.folder.file("small");
+    scratch::make_image(small, 4096);
+    CHECK(setup({"format", "-n", images.main, small}).code == 16);
+}
+
+TEST_CASE("A set that is listed before it exists keeps its line", "[cli]") {
+    const Images images;
+    const std::string tab = images.folder.file("tab");
+    const std::string line = "root UUID=01234567-89ab-cdef-0123-456789abcdef fua\n";
+    scratch::spill(tab, line);
+    const std::vector<std::string> set = {"--remaptab", tab, "--uuid",
+                                          "01234567-89ab-cdef-0123-456789abcdef"};
+    auto other = set;
+    other.insert(other.end(), {"--label", "other"});
+    const auto refused = images.format(other);
+    CHECK(refused.code == 16);
+    CHECK(contains(refused.err, "is listed as root already"));
+    auto same = set;
+    same.insert(same.end(), {"--label", "root"});
+    const auto formatted = images.format(same);
+    INFO(formatted.err);
+    CHECK(formatted.code == 0);
+    CHECK(scratch::slurp(tab) == line);
+}
+
+TEST_CASE("Release to another disk leaves the file system there, and the set as it was", "[cli]") {
+    const Images images;
+    const std::string tab = images.folder.file("tab");
+    REQUIRE(images.format({"--remaptab", tab, "--label", "root"}).code == 0);
+    const std::string main = scratch::slurp(images.main);
+    const std::string spare = scratch::slurp(images.spare);
+    const std::string target = images.folder.file("target");
+    const std::vector<std::string> words = {
+        "release", "--yes", "--to", target, "--main", images.main, "--remaptab", tab, images.spare};
+
+    scratch::make_image(target, 23 * mib);
+    const auto small = setup(words);
+    CHECK(small.code == 16);
+    CHECK(contains(small.err, "expected at least 49152 sectors, found 47104"));
+    CHECK(scratch::slurp(tab).find("root") != std::string::npos);
+
+    scratch::make_image(target, 30 * mib);
+    REQUIRE(scratch::run({"mkfs.ext2", "-q", "-F", target}).code == 0);
+    const auto full = setup(words);
+    CHECK(full.code == 16);
+    CHECK(contains(full.err, "holds ext2"));
+    auto forced = words;
+    forced.insert(forced.begin() + 1, "--force");
+    const auto copied = setup(forced);
+    INFO(copied.err);
+    REQUIRE(copied.code == 0);
+    CHECK(contains(copied.out, target));
+    CHECK(scratch::slurp(target).substr(0, images.original.size()) == images.original);
+    CHECK(scratch::run({"e2fsck", "-fn", target}).code == 0);
+    CHECK(scratch::slurp(images.main) == main);
+    CHECK(scratch::slurp(images.spare) == spare);
+    CHECK(scratch::slurp(tab).find("root") == std::string::npos);
+    CHECK(scratch::run({std::string(REMAP_BIN_DIR) + "/remap-fsck", "-n", "--main", images.main,
+                        images.spare})
+              .code == 0);
+
+    for (const std::string& own : {images.main, images.spare}) {
+        CHECK(
+            setup({"release", "--yes", "--force", "--to", own, "--main", images.main, images.spare})
+                .code == 8);
+    }
+    CHECK(setup({"release", "--yes", "--force", "--main", images.main, images.spare}).code == 16);
+    CHECK(scratch::slurp(images.main) == main);
+    CHECK(scratch::slurp(images.spare) == spare);
+}
+
+namespace {
+
+struct Ends {
+    std::size_t without = 0;  ///< the main alone, as it was or is to be
+    std::size_t complete = 0;
+};
+
+/// Cuts `log` at every flush and lets remap-fsck -p end what is left: always with a set that shows
+/// `shown`, or with none and a main that holds it.
+Ends end_each(const fixture::Pair& before, const std::vector<fixture::Event>& log,
+              const fixture::Image& shown) {
     const scratch::Folder folder;
     const std::string main = folder.file("main");
     const std::string spare = folder.file("spare");
@@ -312,8 +399,7 @@ TEST_CASE("remap-fsck -p ends what a power cut left of an adoption, one way or t
         scratch::spill(file, std::string(image.begin(), image.end()));
     };
     fixture::Pair state = before;
-    std::size_t rolled_back = 0;
-    std::size_t finished = 0;
+    Ends ends;
     for (const fixture::Event& event : log) {
         if (!event.flush) {
             fixture::apply(state, event, event.data.size());
@@ -335,15 +421,49 @@ TEST_CASE("remap-fsck -p ends what a power cut left of an adoption, one way or t
         if (fixture::has_set(after)) {
             const auto view = fixture::composed_view(after);
             REQUIRE(view);
-            CHECK(*view == before.main);
-            ++finished;
+            CHECK(*view == shown);
+            ++ends.complete;
         } else {
-            CHECK(after.main == before.main);
-            ++rolled_back;
+            CHECK(after.main == shown);
+            ++ends.without;
         }
     }
-    CHECK(rolled_back > 2);
-    CHECK(finished > 2);
+    return ends;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "remap-fsck -p ends what a power cut left of an adoption or a release, one way or the other",
+    "[cli]") {
+    const fixture::Pair before{fixture::random_image(fixture::main_sectors, 11),
+                               fixture::Image(fixture::spare_sectors * 512), 512};
+    const fixture::Job adoption = [](remap::BlockIo& main, remap::BlockIo& spare) {
+        const auto superblock =
+            fixture::adopt_now(main, spare, fixture::ext_payload(), 512).superblock;
+        fixture::remap_some(spare, superblock);
+    };
+    const Ends adopted =
+        end_each(before,
+                 fixture::record(before,
+                                 [](remap::BlockIo& main, remap::BlockIo& spare) {
+                                     fixture::adopt_now(main, spare, fixture::ext_payload(), 512);
+                                 }),
+                 before.main);
+    CHECK(adopted.without > 2);
+    CHECK(adopted.complete > 2);
+
+    const fixture::Pair set = fixture::run(before, adoption);
+    const Ends released =
+        end_each(set,
+                 fixture::record(set,
+                                 [](remap::BlockIo& main, remap::BlockIo& spare) {
+                                     remap::Observer quiet;
+                                     remap::release_set(main, spare, false, quiet);
+                                 }),
+                 *fixture::composed_view(set));
+    CHECK(released.without > 0);
+    CHECK(released.complete > 2);
 }
 
 TEST_CASE("Wrong use exits with 16, missing and unsuitable files with what was found", "[cli]") {

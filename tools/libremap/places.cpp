@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <limits>
 
 #include "libremap/error.hpp"
 #include "libremap/text.hpp"
@@ -95,6 +96,17 @@ std::vector<BlockRun> runs_of(const std::set<std::uint64_t>& blocks, std::uint64
         }
     }
     return runs;
+}
+
+std::string block_list(const std::set<std::uint64_t>& blocks) {
+    std::string text;
+    for (const BlockRun& run : runs_of(blocks, std::numeric_limits<std::uint64_t>::max())) {
+        text += cat(text.empty() ? "" : ", ", run.start);
+        if (run.count > 1) {
+            text += cat("-", run.start + run.count - 1);
+        }
+    }
+    return cat(text, " (", blocks.size(), " in all)");
 }
 
 void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range) {

@@ -25,6 +25,9 @@ struct BlockRun {
 /// Joins ascending block numbers into runs of at most `limit` blocks.
 std::vector<BlockRun> runs_of(const std::set<std::uint64_t>& blocks, std::uint64_t limit);
 
+/// "3, 7-9 (4 in all)". All of them: who decides about a loss has to know what is lost.
+std::string block_list(const std::set<std::uint64_t>& blocks);
+
 /// Adds the blocks that hold [offset, offset + length), as far as the main reaches.
 void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, ByteRange range);
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
-#include <limits>
 #include <map>
 #include <set>
 
@@ -21,18 +20,6 @@
 namespace remap {
 namespace {
 
-/// All of them: who decides about a loss has to know what is lost.
-std::string list_of(const std::set<std::uint64_t>& blocks) {
-    std::string text;
-    for (const BlockRun& run : runs_of(blocks, std::numeric_limits<std::uint64_t>::max())) {
-        text += cat(text.empty() ? "" : ", ", run.start);
-        if (run.count > 1) {
-            text += cat("-", run.start + run.count - 1);
-        }
-    }
-    return cat(text, " (", blocks.size(), " in all)");
-}
-
 /// One release of a set that is mapped as its table says.
 class Release {
   public:
@@ -40,27 +27,12 @@ class Release {
         : blocks_(main, superblock.block_sectors()),
           spare_(spare),
           superblock_(std::move(superblock)),
-          observer_(observer) {
-        for (const Mapping& mapping : live_mappings(load_intact_table(spare, superblock_))) {
-            mappings_[mapping.block] = mapping;
-        }
-    }
+          observer_(observer),
+          view_(main, spare, superblock_),
+          mappings_(view_.mappings()) {}
 
     /// Blocks whose contents nobody has.
-    std::set<std::uint64_t> lost() const {
-        std::set<std::uint64_t> blocks;
-        for (const auto& [block, mapping] : mappings_) {
-            if (mapping.undecidable || mapping.entry.state() == REMAP_ENTRY_LOST) {
-                blocks.insert(block);
-            }
-        }
-        for (const std::uint64_t block : hidden_blocks_of(superblock_)) {
-            if (mappings_.count(block) == 0) {
-                blocks.insert(block);
-            }
-        }
-        return blocks;
-    }
+    const std::set<std::uint64_t>& lost() const { return view_.lost(); }
 
     /// Writes everything back and wipes the superblocks, or makes the set complete again and
     /// throws. Returns the number of blocks.
@@ -114,7 +86,7 @@ class Release {
     /// device shows. Given back before the primary signature they would be taken for it.
     std::set<std::uint64_t> replica_blocks(const std::set<std::uint64_t>& hidden) {
         const PayloadReader read = [this](std::uint64_t sector, Bytes to) {
-            return read_payload(sector, to);
+            return view_.try_read(sector, to) == 0;
         };
         std::set<std::uint64_t> blocks;
         for (const ByteRange& range : replicas_of(read, superblock_.main_size)) {
@@ -125,29 +97,6 @@ class Release {
             it = hidden.count(*it) != 0 ? std::next(it) : blocks.erase(it);
         }
         return blocks;
-    }
-
-    /// What the remap device shows, in whole sectors.
-    bool read_payload(std::uint64_t sector, Bytes to) {
-        const std::uint64_t block_sectors = superblock_.block_sectors();
-        std::vector<std::uint8_t> bytes(blocks_.bytes());
-        for (std::size_t done = 0; done < to.size(); done += sector_size, ++sector) {
-            const std::uint64_t block = sector / block_sectors;
-            const auto it = mappings_.find(block);
-            if (it == mappings_.end() ? blocks_.try_read(block, bytes) != 0
-                                      : !read_slot(it->second, bytes)) {
-                return false;
-            }
-            const auto from =
-                bytes.begin() + static_cast<std::ptrdiff_t>(sector % block_sectors * sector_size);
-            std::copy_n(from, sector_size, to.begin() + static_cast<std::ptrdiff_t>(done));
-        }
-        return true;
-    }
-
-    bool read_slot(const Mapping& mapping, Bytes to) {
-        return !mapping.undecidable && mapping.entry.state() == REMAP_ENTRY_MAPPED &&
-               spare_.try_read(superblock_.slot_sector(mapping.slot), to) == 0;
     }
 
     struct RunContent {
@@ -181,7 +130,7 @@ class Release {
             observer_.warning(cat(blocks_.io().name(),
                                   ": replicas of the payload's signature could not be given back: "
                                   "blocks ",
-                                  list_of(failed)));
+                                  block_list(failed)));
         }
     }
 
@@ -269,7 +218,7 @@ class Release {
     }
 
     [[noreturn]] void give_up(const std::string& why, const std::set<std::uint64_t>& blocks) {
-        const std::string text = cat(why, list_of(blocks), " (in blocks of ",
+        const std::string text = cat(why, block_list(blocks), " (in blocks of ",
                                      superblock_.block_size(), " bytes). Not released: ");
         try {
             restore_set();
@@ -287,7 +236,8 @@ class Release {
     BlockIo& spare_;
     Superblock superblock_;
     Observer& observer_;
-    std::map<std::uint64_t, Mapping> mappings_;
+    SetView view_;
+    const std::map<std::uint64_t, Mapping>& mappings_;
     std::uint64_t done_ = 0;
     std::uint64_t total_ = 0;
 };
@@ -299,30 +249,56 @@ Identity identity_of(const BlockIo& io) {
 }  // namespace
 
 ReleaseJob::ReleaseJob(ReleaseOptions options) : options_(std::move(options)) {
-    spare_ = open_block_io(options_.spare, Mode::read_write);
-    superblock_ = require_openable(*spare_, false);
+    // A copy changes nothing on the set, and may well be made because nothing can be any more.
+    const Mode mode = options_.to ? Mode::read_exclusive : Mode::read_write;
+    spare_ = open_block_io(options_.spare, mode);
+    superblock_ = require_openable(*spare_, options_.to.has_value());
     if (!options_.main && !spare_->is_block_device()) {
         throw Error(Exit::usage,
                     cat(options_.spare, ": for an image file name its main with --main"));
     }
     const std::string main =
         options_.main ? *options_.main : find_main(options_.spare, superblock_).path;
-    main_ = open_block_io(main, Mode::read_write);
+    main_ = open_block_io(main, mode);
     require_pair(*main_, options_.spare, superblock_, identity_of(*main_));
+    if (options_.to) {
+        open_target();
+    } else if (options_.force) {
+        throw Error(Exit::usage, "--force is for --to: what it overwrites is the other disk");
+    }
+}
+
+void ReleaseJob::open_target() {
+    const auto users = users_of(*options_.to);
+    if (!users.empty()) {
+        throw BusyError(cat(*options_.to, ": in use: ", users.front()));
+    }
+    target_ = open_block_io(*options_.to, Mode::read_write);
+    view_.emplace(*main_, *spare_, superblock_);
+    require_copyable(*view_, *target_, copy_options());
+}
+
+CopyOptions ReleaseJob::copy_options() const {
+    return {options_.accept_loss, options_.force};
 }
 
 std::string ReleaseJob::consequences() const {
+    if (target_) {
+        return cat(target_->name(), ": everything on it will be lost; it gets what set ",
+                   superblock_.head.set_uuid, " shows, and is to be used directly from then on.\n",
+                   main_->name(), ", ", options_.spare,
+                   ": are not changed, but the set is no longer opened by itself.");
+    }
     return cat(main_->name(), ": gets back everything that lies on ", options_.spare,
                "; sectors that have failed are in use again.\n", options_.spare, ": set ",
                superblock_.head.set_uuid, " on it ceases to exist.");
 }
 
-ReleaseResult ReleaseJob::run(Observer& observer) {
-    ReleaseResult result = release_set(*main_, *spare_, options_.accept_loss, observer);
+void ReleaseJob::unlist(Observer& observer) const {
     const std::string file = options_.remaptab.value_or(
         spare_->is_block_device() && main_->is_block_device() ? default_remaptab : "none");
     if (file == "none") {
-        return result;
+        return;
     }
     try {
         update_remaptab(file,
@@ -330,6 +306,18 @@ ReleaseResult ReleaseJob::run(Observer& observer) {
     } catch (const Error& error) {
         observer.warning(cat("the set is released, but still listed: ", error.what()));
     }
+}
+
+ReleaseResult ReleaseJob::run(Observer& observer) {
+    ReleaseResult result;
+    if (target_) {
+        const auto lost = copy_view(*view_, *target_, copy_options(), observer);
+        result.written = superblock_.main_blocks();
+        result.lost.assign(lost.begin(), lost.end());
+    } else {
+        result = release_set(*main_, *spare_, options_.accept_loss, observer);
+    }
+    unlist(observer);
     return result;
 }
 
@@ -341,7 +329,7 @@ ReleaseResult release_set(BlockIo& main, BlockIo& spare, bool accept_loss, Obser
     if (!lost.empty() && !accept_loss) {
         throw Error(Exit::usage,
                     cat(spare.name(), ": these blocks are lost and cannot be written back: ",
-                        list_of(lost), " (in blocks of ", superblock.block_size(),
+                        block_list(lost), " (in blocks of ", superblock.block_size(),
                         " bytes); --accept-loss makes them zeroes"));
     }
     ReleaseResult result;

@@ -18,14 +18,14 @@ int run_release(const ReleaseCommand& command) {
     const cli::Uninterrupted until_done;
     const remap::ReleaseResult result = job.run(observer);
     remap::TextEmitter out(std::cout);
-    out.text("main", job.main_name());
-    out.quantity("written_back", result.written, "blocks");
+    out.text(command.options.to ? "copied_to" : "main", job.data_name());
+    out.quantity(command.options.to ? "copied" : "written_back", result.written, "blocks");
     out.quantity("lost", result.lost.size(), "blocks");
     out.finish();
     remap::finish_stdout();
     for (const std::uint64_t block : result.lost) {
         observer.warning(
-            remap::cat(job.main_name(), ": block ", block, " was lost and holds zeroes now"));
+            remap::cat(job.data_name(), ": block ", block, " was lost and holds zeroes now"));
     }
     return static_cast<int>(result.lost.empty() ? remap::Exit::ok : remap::Exit::damage);
 }

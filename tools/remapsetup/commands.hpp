@@ -10,6 +10,7 @@
 #include "libremap/assemble.hpp"
 #include "libremap/format_set.hpp"
 #include "libremap/release.hpp"
+#include "libremap/rescue.hpp"
 
 namespace remapsetup {
 
@@ -44,6 +45,11 @@ struct ReleaseCommand {
     bool yes = false;
 };
 int run_release(const ReleaseCommand& command);
+
+struct RescueCommand {
+    remap::RescueOptions options;
+};
+int run_rescue(const RescueCommand& command);
 
 struct StatusCommand {
     std::string name;  ///< empty: all

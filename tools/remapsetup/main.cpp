@@ -34,6 +34,7 @@ struct Commands {
     OpenCommand open;
     CloseCommand close;
     ReleaseCommand release;
+    RescueCommand rescue;
     StatusCommand status;
     ListCommand list;
     Run run;
@@ -117,12 +118,28 @@ void add_release(CLI::App& app, Commands& commands) {
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("--accept-loss", c.options.accept_loss,
                   "Go on although blocks are lost; they become zeroes");
+    sub->add_option("--to", c.options.to,
+                    "Copy everything to this disk instead; main and spare are not changed");
+    sub->add_flag("--force", c.options.force, "With --to: overwrite a disk that holds something");
     sub->add_option("--main", c.options.main, "The main (default: found by its label)");
     sub->add_option("--remaptab", c.options.remaptab,
                     "File that loses the set's line, or \"none\"");
     sub->add_option("SPARE", c.options.spare, "The spare of the set")->required();
     sub->callback(
         [&commands] { commands.run = [&commands] { return run_release(commands.release); }; });
+}
+
+void add_rescue(CLI::App& app, Commands& commands) {
+    RescueCommand& c = commands.rescue;
+    CLI::App* sub = app.add_subcommand("rescue",
+                                       "Say, or do, what brings MAIN's data back when "
+                                       "its spare is gone for good");
+    sub->add_option("--rescue-file", c.options.rescue_file, "The file that format wrote");
+    sub->add_flag("--write", c.options.write,
+                  "Restore what the rescue file has; else nothing is changed");
+    sub->add_option("MAIN", c.options.main, "The main that is left")->required();
+    sub->callback(
+        [&commands] { commands.run = [&commands] { return run_rescue(commands.rescue); }; });
 }
 
 void add_show(CLI::App& app, Commands& commands) {
@@ -166,6 +183,7 @@ int run(int argc, char** argv) {
     add_open(app, commands);
     add_close(app, commands);
     add_release(app, commands);
+    add_rescue(app, commands);
     add_show(app, commands);
     completion::add_hidden_options(app);
     require_known_command(app, argc, argv);
