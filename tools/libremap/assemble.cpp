@@ -146,6 +146,20 @@ std::string mapper_path(const std::string& name) {
     return "/dev/mapper/" + name;
 }
 
+/// The main was named by the user, and lies on other hardware than before: from now on that is the
+/// one to be taken of several.
+void record_main(const Pair& pair, const Message& message) {
+    try {
+        const auto io = open_block_io(pair.spare.path, Mode::read_write);
+        if (record_main_identity(*io, identify(pair.main))) {
+            message(cat(pair.main.path, ": is recorded as the main of the set now"));
+        }
+    } catch (const IoError& error) {
+        // No reason not to open it.
+        message(cat("the new main could not be recorded: ", error.what()));
+    }
+}
+
 /// Everything from the pair to the device.
 void put_together(const OpenOptions& options, const Pair& pair, const Message& message) {
     require_unused(pair.spare.path);
@@ -159,7 +173,78 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
         throw Error(Exit::usage, cat(pair.main.read_only ? pair.main.path : pair.spare.path,
                                      ": the device is read-only; open it with --read-only"));
     }
+    if (options.main && !options.read_only && !superblock.is_bare()) {
+        record_main(pair, message);
+    }
     dm::create(create_request(options, pair, superblock));
+}
+
+/// Of several devices that carry the same member the one on the right hardware.
+std::optional<BlockDevice> only_one(const std::vector<SeenMember>& candidates, const Member& member,
+                                    const Uuid& set, const std::string& hardware,
+                                    const std::function<bool(const SeenMember&)>& matches) {
+    if (candidates.empty()) {
+        return std::nullopt;
+    }
+    if (candidates.size() == 1) {
+        return candidates.front().device;
+    }
+    std::vector<SeenMember> same;
+    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same), matches);
+    if (same.size() == 1) {
+        return same.front().device;
+    }
+    throw Error(
+        Exit::unrecognised,
+        cat("set ", set, ": ", device_names(candidates), " all claim to be ",
+            role_name(member.role), " ", member.uuid, ", and ",
+            same.empty() ? "none has" : cat(device_names(same), " have"),
+            " the recorded hardware (", hardware,
+            "); disconnect the copies (one disk that is seen twice needs multipath), or open the "
+            "set by hand: remapsetup open --main MAIN SPARE NAME"));
+}
+
+/// The spare of a set. Of several each says itself on which hardware it belongs.
+std::optional<BlockDevice> find_spare(const Uuid& set, const std::vector<SeenMember>& seen,
+                                      const MachineRoot& root) {
+    const auto wanted = choose_spare(seen, set);
+    if (!wanted) {
+        return std::nullopt;
+    }
+    std::vector<SeenMember> spares;
+    std::copy_if(seen.begin(), seen.end(), std::back_inserter(spares),
+                 [&](const SeenMember& member) {
+                     return member.info.role == REMAP_ROLE_SPARE && member.info.set == set &&
+                            !member.info.newer && member.info.member == *wanted;
+                 });
+    Member member;
+    member.uuid = *wanted;
+    member.role = REMAP_ROLE_SPARE;
+    const auto at_home = [&root](const SeenMember& spare) {
+        const auto io = open_block_io(spare.device.path, Mode::read_only);
+        const Superblock superblock = load_superblock(*io);
+        return recorded_identity(*superblock.member(REMAP_ROLE_SPARE))
+                   .compare(identify(spare.device, root)) == Identity::Match::same;
+    };
+    return only_one(spares, member, set, "that each of them names", at_home);
+}
+
+std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const MachineRoot& root) {
+    const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
+    std::optional<BlockDevice> found;
+    for (const BlockDevice& device : list_block_devices(root)) {
+        if (recorded.compare(identify(device, root)) != Identity::Match::same ||
+            device.size != recorded.size) {
+            continue;
+        }
+        if (found) {
+            throw Error(Exit::unrecognised,
+                        cat(set_text(superblock), ": ", found->path, " and ", device.path,
+                            " both have the recorded hardware identity"));
+        }
+        found = device;
+    }
+    return found;
 }
 
 // --- open --all -------------------------------------------------------------------------------
@@ -221,69 +306,21 @@ class Assembly {
         return Outcome::missing;
     }
 
-    std::optional<BlockDevice> find_spare(const RemaptabEntry& entry,
-                                          const std::vector<SeenMember>& seen) {
-        const auto wanted = choose_spare(seen, entry.set);
-        if (!wanted) {
-            return std::nullopt;
-        }
-        std::vector<SeenMember> spares;
-        std::copy_if(
-            seen.begin(), seen.end(), std::back_inserter(spares), [&](const SeenMember& member) {
-                return member.info.role == REMAP_ROLE_SPARE && member.info.set == entry.set &&
-                       !member.info.newer && member.info.member == *wanted;
-            });
-        // Each candidate records the identity that it should have.
-        const auto io = open_block_io(spares.front().device.path, Mode::read_only);
-        const Superblock superblock = load_superblock(*io);
-        return choose_member(spares, *superblock.member(REMAP_ROLE_SPARE), entry.set,
-                             options_.root);
-    }
-
-    std::optional<BlockDevice> find_bare_main(const Superblock& superblock) {
-        const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
-        std::optional<BlockDevice> found;
-        for (const BlockDevice& device : list_block_devices(options_.root)) {
-            if (recorded.compare(identify(device, options_.root)) != Identity::Match::same ||
-                device.size != recorded.size) {
-                continue;
-            }
-            if (found) {
-                throw Error(Exit::unrecognised,
-                            cat(set_text(superblock), ": ", found->path, " and ", device.path,
-                                " both have the recorded hardware identity"));
-            }
-            found = device;
-        }
-        return found;
-    }
-
     Outcome open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen, bool last) {
-        const auto spare = find_spare(entry, seen);
-        if (!spare) {
-            return report_missing(cat(entry.name, ": the spare of set ", entry.set, " is missing"),
-                                  last);
+        const ChosenPair chosen = choose_pair(entry.set, seen, options_.root);
+        if (!chosen.missing.empty()) {
+            return report_missing(cat(entry.name, ": ", chosen.missing), last);
         }
-        const auto io = open_block_io(spare->path, Mode::read_only);
-        const Superblock superblock = load_superblock(*io);
-        const Member& member = *superblock.member(REMAP_ROLE_MAIN);
-        const auto main = superblock.is_bare()
-                              ? find_bare_main(superblock)
-                              : choose_member(seen, member, entry.set, options_.root);
-        if (!main) {
-            return report_missing(
-                cat(entry.name, ": the main of ", set_text(superblock), " is missing (",
-                    member_text(member), "); its spare ", spare->path, " is there"),
-                last);
-        }
+        const BlockDevice& main = *chosen.main;
+        const BlockDevice& spare = *chosen.spare;
         OpenOptions open;
         open.name = entry.name;
         open.fsck = true;
         open.read_only = entry.has("read-only");
         open.fua = entry.has("fua");
         open.no_udev_sync = options_.no_udev_sync;
-        put_together(open, {*main, *spare}, message_);
-        message_(cat(entry.name, ": opened, main ", main->path, ", spare ", spare->path));
+        put_together(open, {main, spare}, message_);
+        message_(cat(entry.name, ": opened, main ", main.path, ", spare ", spare.path));
         return Outcome::open;
     }
 
@@ -326,26 +363,10 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
                      return !other.info.newer && other.info.member == member.uuid &&
                             other.info.set == set && other.info.role == member.role;
                  });
-    if (candidates.empty()) {
-        return std::nullopt;
-    }
-    if (candidates.size() == 1) {
-        return candidates.front().device;
-    }
-    std::vector<SeenMember> same;
     const Identity recorded = recorded_identity(member);
-    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same),
-                 [&](const SeenMember& other) {
-                     return recorded.compare(identify(other.device, root)) == Identity::Match::same;
-                 });
-    if (same.size() == 1) {
-        return same.front().device;
-    }
-    throw Error(Exit::unrecognised,
-                cat("set ", set, ": ", device_names(candidates), " all claim to be ",
-                    role_name(member.role), " ", member.uuid, ", and ",
-                    same.empty() ? "none" : "more than one", " has the recorded hardware (",
-                    recorded.describe(), "); disconnect the copies, or name one with --main"));
+    return only_one(candidates, member, set, recorded.describe(), [&](const SeenMember& other) {
+        return recorded.compare(identify(other.device, root)) == Identity::Match::same;
+    });
 }
 
 std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set) {
@@ -381,6 +402,26 @@ std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid
                 cat("set ", set, ": ", device_names(spares), " are different spares of it, and ",
                     named.empty() ? "none" : "more than one",
                     " has its main here; disconnect what does not belong to the set"));
+}
+
+ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
+                       const MachineRoot& root) {
+    ChosenPair chosen;
+    chosen.spare = find_spare(set, seen, root);
+    if (!chosen.spare) {
+        chosen.missing = cat("the spare of set ", set, " is missing");
+        return chosen;
+    }
+    const auto io = open_block_io(chosen.spare->path, Mode::read_only);
+    const Superblock superblock = load_superblock(*io);
+    const Member& member = *superblock.member(REMAP_ROLE_MAIN);
+    chosen.main = superblock.is_bare() ? find_bare_main(superblock, root)
+                                       : choose_member(seen, member, set, root);
+    if (!chosen.main) {
+        chosen.missing = cat("the main of ", set_text(superblock), " is missing (",
+                             member_text(member), "); its spare ", chosen.spare->path, " is there");
+    }
+    return chosen;
 }
 
 BlockDevice find_main(const std::string& spare, const Superblock& superblock,

@@ -41,6 +41,19 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
 /// spare. Throws Error (unrecognised) when it cannot be decided.
 std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set);
 
+/// Both members of a known set, or what is said about the one that is not there.
+struct ChosenPair {
+    std::optional<BlockDevice> main;
+    std::optional<BlockDevice> spare;
+    std::string missing;  ///< empty if both are there
+};
+
+/// The members of a set among those that were seen. Whether they really belong together and neither
+/// is an old copy, require_pair() tells. Throws Error (unrecognised) when it cannot be decided
+/// which of several devices is meant.
+ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
+                       const MachineRoot& root = {});
+
 /// The main of the set whose spare is `spare`, found by its label. Throws Error (unrecognised) if
 /// there is none, or more than one and none with the recorded hardware.
 BlockDevice find_main(const std::string& spare, const Superblock& superblock,
@@ -56,8 +69,9 @@ struct OpenOptions {
     bool no_udev_sync = false;
 };
 
-/// Opens one set; a set that is already open under that name is left as it is. Returns the path of
-/// the device. Throws Error.
+/// Opens one set; a set that is already open under that name is left as it is. A main that is named
+/// and lies on other hardware than is recorded is recorded. Returns the path of the device. Throws
+/// Error.
 std::string open_set(const OpenOptions& options, const Message& message);
 
 struct OpenAllOptions {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "libremap/adopt.hpp"
 #include "libremap/error.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/probe.hpp"
@@ -168,6 +169,23 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
         throw no_label(main, spare, superblock, labels);
     }
     require_epoch(main, spare, superblock, labels);
+}
+
+bool record_main_identity(BlockIo& spare, const Identity& identity) {
+    Superblock superblock = load_superblock(spare);
+    const auto member =
+        std::find_if(superblock.members.begin(), superblock.members.end(),
+                     [](const Member& each) { return each.role == REMAP_ROLE_MAIN; });
+    if (member == superblock.members.end() || identity.empty() ||
+        recorded_identity(*member).compare(identity) == Identity::Match::same) {
+        return false;
+    }
+    member->wwn = identity.wwn;
+    member->serial = identity.serial;
+    member->partuuid = identity.partuuid;
+    // The size stays: it says how long the main was, and with it the set, when it was adopted.
+    write_superblock(spare, next_superblock(spare, superblock));
+    return true;
 }
 
 }  // namespace remap

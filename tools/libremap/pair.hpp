@@ -25,4 +25,8 @@ Superblock require_openable(BlockIo& spare, bool read_only);
 void require_pair(BlockIo& main, const std::string& spare, const Superblock& superblock,
                   const Identity& identity);
 
+/// Records on which hardware the main is now, if that is not what the superblock says; true if it
+/// was written. Hardware that is not known is not recorded. Throws Error.
+bool record_main_identity(BlockIo& spare, const Identity& identity);
+
 }  // namespace remap
