@@ -10,6 +10,7 @@ import threading
 import time
 
 from .errors import CommandTimeout, GuestDied
+from .patience import wait_for
 
 _HEAD = struct.Struct("<IIc")
 
@@ -97,8 +98,8 @@ class Process:
         """Wait until its standard output contains the text."""
         wanted = text.encode()
         with self._channel.changed:
-            self._channel.changed.wait_for(
-                lambda: wanted in self.output[b"O"] or self._ended or self._channel.closed, timeout
+            wait_for(
+                self._channel.changed, lambda: wanted in self.output[b"O"] or self._ended or self._channel.closed, timeout
             )
             found = wanted in self.output[b"O"]
         result = self.result()
@@ -120,7 +121,7 @@ class Process:
 
     def _wait(self, timeout: float) -> bool:
         with self._channel.changed:
-            self._channel.changed.wait_for(lambda: self._ended or self._channel.closed, timeout)
+            wait_for(self._channel.changed, lambda: self._ended or self._channel.closed, timeout)
             if not self._ended and self._channel.closed:
                 raise GuestDied(f"the guest died while this ran: {self.command}")
             return self._ended is not None
@@ -156,7 +157,7 @@ class Channel:
     def wait_ready(self, timeout: float) -> bool:
         """Wait until the agent has said hello; false when it has not in time, or the channel closed."""
         with self.changed:
-            self.changed.wait_for(lambda: self.release or self.closed, timeout)
+            wait_for(self.changed, lambda: self.release or self.closed, timeout)
             return self.release is not None
 
     def start(self, argv, settings=(), stdin=b"") -> Process:

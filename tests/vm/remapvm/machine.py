@@ -14,6 +14,7 @@ from .blkio import BlkioReport
 from .console import IGNORE_FROM, IGNORE_TO, Console
 from .disk import Disk, Faults
 from .errors import CommandFailed, CommandTimeout, GuestDied, KernelWarning, VmError
+from .patience import stretched
 
 
 class Machine:
@@ -188,7 +189,7 @@ class Machine:
     def wait_end(self, timeout: float = 60):
         """Wait until the guest has powered off (or rebooted: that ends a machine too)."""
         try:
-            self._process.wait(timeout)
+            self._process.wait(stretched(timeout))
         except subprocess.TimeoutExpired as error:
             raise CommandTimeout(f"{self.name} did not power off within {timeout} s", None) from error
         self._after_end()

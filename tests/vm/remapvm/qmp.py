@@ -5,6 +5,7 @@ import json
 import time
 
 from .errors import GuestDied, VmError
+from .patience import stretched
 
 
 class QmpError(VmError):
@@ -15,7 +16,8 @@ class Qmp:
     """One QMP connection. Not for use by several threads."""
 
     def __init__(self, sock, timeout: float = 30):
-        sock.settimeout(timeout)
+        self._patience = stretched(timeout)
+        sock.settimeout(self._patience)
         self._sock = sock
         self._lines = b""
         self._events = []
@@ -38,7 +40,7 @@ class Qmp:
 
     def wait_event(self, name: str, timeout: float = 30, **data):
         """The next event of that name whose data has these values; events that came earlier count."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + stretched(timeout)
         while True:
             for event in self._events:
                 if event["event"] == name and data.items() <= event.get("data", {}).items():
@@ -53,7 +55,7 @@ class Qmp:
             except TimeoutError:
                 pass  # the check above ends the loop
             finally:
-                self._sock.settimeout(30)
+                self._sock.settimeout(self._patience)
 
     def close(self):
         """Close the connection; QEMU lives on."""
