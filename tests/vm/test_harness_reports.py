@@ -4,11 +4,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from remapvm import Disk, Faults, SetupError, VmError, console, parse_size
+from remapvm import Disk, Faults, SetupError, VmError, console, parse_size, patience
 
 pytestmark = pytest.mark.vm
 
@@ -183,3 +184,47 @@ def test_sizes_and_faults_are_read_as_meant(tmp_path):
     ]
     assert faults.config().count('errno = "61"') == 5
     assert Faults.make().config() == ""
+
+
+@pytest.mark.parametrize(("load", "least"), [(0.0, 0.2), (4.0, 0.8), (1000.0, 2.0)])
+def test_a_second_counts_less_while_the_host_is_busy(monkeypatch, load, least):
+    monkeypatch.setattr(patience.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(patience.os, "cpu_count", lambda: 1)
+    condition = threading.Condition()
+    started = time.monotonic()
+    with condition:
+        assert not patience.wait_for(condition, lambda: False, 0.2)
+        assert least <= time.monotonic() - started
+        assert patience.wait_for(condition, lambda: True, 0)
+
+
+def test_nothing_is_left_out_beside_user_mode_linux_but_what_runs_there(tmp_path):
+    text = """
+import pytest
+pytestmark = pytest.mark.uml_suffices
+
+def test_plain(kernel):
+    pass
+
+@pytest.mark.kernels("6.1", "6.12")
+def test_series(kernel):
+    pass
+
+@pytest.mark.needs_qemu("a thing")
+def test_qemu(kernel):
+    pass
+
+@pytest.mark.parametrize("interface", ["virtio", "scsi"])
+def test_disk(kernel, interface):
+    pass
+"""
+
+    def collected(*options):
+        output = run_tests(tmp_path, text, "--collect-only", "-q", *options)[1]
+        # not the lines that say what was left out, and why
+        return {line.split("::")[1] for line in output.splitlines() if "::" in line and ": " not in line}
+
+    everything = collected()
+    beside = collected("--beside-uml")
+    assert beside == {"test_series[6.1]", "test_series[6.12]", "test_qemu[6.1]", "test_disk[6.1-scsi]"}
+    assert {name.replace("[uml", "[6.1") for name in collected("--kernel", "uml")} >= everything - beside

@@ -7,7 +7,7 @@ import pytest
 from remapvm import SECTOR, BlkioReport, CommandFailed
 from remapvm.sets import Spare, Trace, format_set, open_set, status, table
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.uml_suffices]
 
 # Not where adoption hides blocks (docs/design.md): 2048 and 4096 would be among them.
 BAD = [2100, 2101, 5000, 9999]

@@ -8,7 +8,7 @@ import pytest
 from remapvm import SECTOR
 from remapvm.sets import Spare, open_set, status
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.uml_suffices]
 
 BLOCKS = 65536  # of the main of 32M
 ERRORS = {
