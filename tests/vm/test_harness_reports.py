@@ -198,7 +198,7 @@ def test_a_second_counts_less_while_the_host_is_busy(monkeypatch, load, least):
         assert patience.wait_for(condition, lambda: True, 0)
 
 
-def test_nothing_is_left_out_beside_user_mode_linux_but_what_runs_there(tmp_path):
+def test_a_run_that_is_shared_with_user_mode_linux_has_each_test_in_one_part(tmp_path):
     text = """
 import pytest
 pytestmark = pytest.mark.uml_suffices
@@ -225,6 +225,7 @@ def test_disk(kernel, interface):
         return {line.split("::")[1] for line in output.splitlines() if "::" in line and ": " not in line}
 
     everything = collected()
-    beside = collected("--beside-uml")
+    beside = collected("--share")
     assert beside == {"test_series[6.1]", "test_series[6.12]", "test_qemu[6.1]", "test_disk[6.1-scsi]"}
-    assert {name.replace("[uml", "[6.1") for name in collected("--kernel", "uml")} >= everything - beside
+    assert {name.replace("[uml", "[6.1") for name in collected("--kernel", "uml", "--share")} == everything - beside
+    assert collected("--kernel", "uml") == {"test_plain[uml]", "test_series[uml]", "test_disk[uml-virtio]"}

@@ -34,7 +34,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("dm-remap")
     group.addoption("--kernel", help="6.1, 6.12, a release, all (of these), or a debug kernel: uml, x86-debug (default: 6.1, or what a test's marker says)")
     group.addoption("--long", action="store_true", help="also run tests marked long")
-    group.addoption("--beside-uml", action="store_true", help="leave out tests marked uml_suffices: they run with --kernel uml as well")
+    group.addoption("--share", action="store_true", help="tests marked uml_suffices run with --kernel uml only, and others that can run elsewhere do not")
     group.addoption("--keep-disks", action="store_true", help="keep the disk images of failed tests beside their logs")
 
 
@@ -52,12 +52,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not reasons[item]]
-    config.stash[LEFT_OUT] = [f"{item.nodeid}: {reasons[item]}" for item in left_out if reasons[item] not in (LONG, ON_UML) and not item.get_closest_marker("only_on")]
+    config.stash[LEFT_OUT] = [f"{item.nodeid}: {reasons[item]}" for item in left_out if reasons[item] not in (LONG, ELSEWHERE) and not item.get_closest_marker("only_on")]
 
 
 LEFT_OUT = pytest.StashKey()
 LONG = "takes long"
-ON_UML = "it runs in user-mode Linux"
+ELSEWHERE = "it runs on another kernel"
 
 
 def _why_left_out(config, item) -> str:
@@ -67,8 +67,8 @@ def _why_left_out(config, item) -> str:
     only = item.get_closest_marker("only_on")
     if only and config.getoption("--kernel") not in only.args:
         return f"it is for {', '.join(only.args)}"
-    if config.getoption("--beside-uml") and _uml_suffices(item):
-        return ON_UML
+    if config.getoption("--share") and not only and _uml_suffices(item) != (config.getoption("--kernel") == "uml"):
+        return ELSEWHERE
     if config.getoption("--kernel") not in kernels.DEBUG:
         return ""
     if "kernel" not in item.fixturenames:
