@@ -49,6 +49,7 @@ class Repairer {
     void table_blocks(std::uint64_t index, std::uint64_t count);
     void rebuild_copy(unsigned int copy);
     void salvage();
+    bool is_written(std::uint64_t index);
     void new_superblock(const Superblock& superblock);
     void label(unsigned int number);
     void filler(std::uint64_t block);
@@ -132,9 +133,34 @@ void Repairer::salvage() {
             table.entries.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK));
         table.generations[index] = generation;
     }
-    const auto& blocks = result_.loss.changed;
-    write_all(blocks.size(),
-              [this, &blocks](std::uint64_t i) { table_blocks(blocks[i].first, 1); });
+    std::optional<Error> first;
+    for (const auto& [index, entries] : result_.loss.changed) {
+        try {
+            table_blocks(index, 1);
+        } catch (const Error& error) {
+            // Without the marks that it holds, those after it would open and read old data.
+            if (!is_written(index))
+                throw;
+            first = first ? first : error;
+        }
+    }
+    if (first)
+        throw Error(*first);
+}
+
+/// Has any live copy of the table block the present generation?
+bool Repairer::is_written(std::uint64_t index) {
+    TableBlockBytes bytes{};
+
+    for (unsigned int copy = 0; copy < sb().segment().nr_copies; copy++) {
+        const std::uint64_t sector = sb().table_sector(index, copy);
+        if ((sb().live_copies & (1U << copy)) == 0 || spare_.try_read(sector, bytes) != 0)
+            continue;
+        const auto decoded = decode_table_header(bytes, sb().seed(), index, copy, sector);
+        if (decoded.valid() && decoded.value.generation == result_.table.generations[index])
+            return true;
+    }
+    return false;
 }
 
 void Repairer::new_superblock(const Superblock& superblock) {

@@ -537,7 +537,7 @@ namespace {
 class Settlement {
   public:
     Settlement(const Superblock& sb, const Table& table, const std::vector<SalvagedBlock>& blocks)
-        : sb_(sb), entries_(table.entries), table_(table) {
+        : sb_(sb), entries_(table.entries) {
         for (const SalvagedBlock& block : blocks) {
             put_block(block);
             for (const auto& name : block.named)
@@ -561,10 +561,10 @@ class Settlement {
 
     const Superblock& sb_;
     std::vector<Entry> entries_;
-    const Table& table_;
     std::vector<std::pair<std::uint64_t, Entry>> named_;
     std::set<std::uint64_t> unproved_;  ///< slots without a mark
     std::set<std::uint64_t> changed_;   ///< table blocks
+    std::set<std::uint64_t> salvaged_;  ///< those of them that do not open before they are written
     std::uint32_t sequence_ = 0;
     std::uint64_t next_free_ = 0;
     Loss loss_;
@@ -581,25 +581,36 @@ void Settlement::put_block(const SalvagedBlock& block) {
                              : Entry{};
     }
     changed_.insert(block.index);
+    salvaged_.insert(block.index);
 }
 
-/// The slot itself, another one that is not proved, or any free one.
+/// The slot itself, another one of its table block that is not proved, or a free one. While the
+/// table block that named a main block is not written the table does not open; so the mark must be
+/// in it, or in one that is written before, or else a power cut between the two would leave a table
+/// that opens and reads old data.
 std::optional<std::uint64_t> Settlement::place_for_mark(std::uint64_t slot) {
+    const std::uint64_t index = slot / REMAP_ENTRIES_PER_BLOCK;
+    const auto unproved = [&](const auto& in_block) -> std::optional<std::uint64_t> {
+        for (const std::uint64_t other : unproved_) {
+            // One that names a block itself is kept for that.
+            const bool wanted = std::any_of(named_.begin(), named_.end(),
+                                            [other](const auto& n) { return n.first == other; });
+            if (usable(other) && !wanted && in_block(other / REMAP_ENTRIES_PER_BLOCK))
+                return other;
+        }
+        return std::nullopt;
+    };
+
     if (unproved_.count(slot) > 0 && usable(slot))
         return slot;
-    for (const std::uint64_t other : unproved_) {
-        // One that names a block itself is kept for that.
-        const bool wanted = std::any_of(named_.begin(), named_.end(),
-                                        [other](const auto& n) { return n.first == other; });
-        if (usable(other) && !wanted)
-            return other;
-    }
+    if (const auto same = unproved([index](std::uint64_t block) { return block == index; }))
+        return same;
     for (; next_free_ < entries_.size(); next_free_++) {
         if (entries_[next_free_] == Entry{} && usable(next_free_) &&
-            !table_.is_lost(next_free_ / REMAP_ENTRIES_PER_BLOCK))
+            salvaged_.count(next_free_ / REMAP_ENTRIES_PER_BLOCK) == 0)
             return next_free_;
     }
-    return std::nullopt;
+    return unproved([index](std::uint64_t block) { return block < index; });
 }
 
 Loss Settlement::settle() {
@@ -636,10 +647,14 @@ Loss Settlement::settle() {
     }
     std::sort(loss_.slots.begin(), loss_.slots.end());
     std::sort(loss_.blocks.begin(), loss_.blocks.end());
-    for (const std::uint64_t index : changed_) {
-        const auto at =
-            entries_.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK);
-        loss_.changed.emplace_back(index, std::vector<Entry>(at, at + REMAP_ENTRIES_PER_BLOCK));
+    for (const bool salvaged : {false, true}) {
+        for (const std::uint64_t index : changed_) {
+            if ((salvaged_.count(index) > 0) != salvaged)
+                continue;
+            const auto at =
+                entries_.begin() + static_cast<std::ptrdiff_t>(index * REMAP_ENTRIES_PER_BLOCK);
+            loss_.changed.emplace_back(index, std::vector<Entry>(at, at + REMAP_ENTRIES_PER_BLOCK));
+        }
     }
     return std::move(loss_);
 }

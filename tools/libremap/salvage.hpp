@@ -76,7 +76,7 @@ struct Loss {
     std::vector<std::uint64_t> slots;     ///< not proved: never used again, unless they hold a mark
     std::vector<std::uint64_t> blocks;    ///< of the main, marked lost: they read as errors
     std::vector<std::uint64_t> unmarked;  ///< of the main, named as well, but no slot is left
-    std::vector<std::pair<std::uint64_t, std::vector<Entry>>> changed;  ///< table blocks, 252 each
+    std::vector<std::pair<std::uint64_t, std::vector<Entry>>> changed;  ///< blocks, marks first
 };
 
 /// A main block that an entry names which is not proved is marked lost, unless a proved entry is
