@@ -2,19 +2,16 @@
 #include "libremap/fsck.hpp"
 
 #include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <memory>
 #include <ostream>
 #include <set>
 #include <sstream>
 
 #include "libremap/copy_spare.hpp"
-#include "libremap/device_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/findings.hpp"
 #include "libremap/overlay_io.hpp"
@@ -69,11 +66,7 @@ class Run {
     int report_all(const CheckResult& result, int bits) const;
     Wanted wanted_of_mode(const CheckResult& result);
     void repair(CheckResult& result, const Wanted& wanted);
-    void require_elsewhere(const std::string& path) const;
-    std::unique_ptr<UndoFileSink> new_undo_file(const UndoHeader& header, std::uint64_t bytes);
-    std::unique_ptr<UndoFileSink> write_undo_file(const UndoHeader& header,
-                                                  const Rehearsal& rehearsal,
-                                                  const Devices& devices);
+    UndoWish undo_wish() const;
     void report(const CheckResult& result) const;
     void report_text(const CheckResult& result) const;
     void summary(const CheckResult& result) const;
@@ -183,62 +176,12 @@ Wanted Run::wanted_of_mode(const CheckResult& result) {
     return [answers](const Finding& f) { return answers->count(key(f)) > 0; };
 }
 
-/// Throws if that would lie on a device that is repaired, as far as can be told.
-void Run::require_elsewhere(const std::string& path) const {
-    std::vector<std::string> devices = {options_.spare};
+UndoWish Run::undo_wish() const {
+    UndoWish wish{options_.undo_file, {options_.spare}};
+
     if (options_.main)
-        devices.push_back(*options_.main);
-    for (const std::string& device : devices) {
-        struct stat status {};
-        if (stat(device.c_str(), &status) == 0 && lies_on(path, status))
-            throw Error(Exit::operational,
-                        cat(path, ": lies on ", device, ", which is to be repaired"));
-    }
-}
-
-/// The file that was asked for, or one in the first state directory that takes it; null, with a
-/// warning, if none does.
-std::unique_ptr<UndoFileSink> Run::new_undo_file(const UndoHeader& header, std::uint64_t bytes) {
-    if (options_.undo_file) {
-        require_elsewhere(*options_.undo_file);
-        return std::make_unique<UndoFileSink>(*options_.undo_file);
-    }
-    std::string why;
-    for (const std::string& folder : state_directories()) {
-        try {
-            require_elsewhere(folder);
-            return make_default_undo(folder, header.set_uuid, header.time, bytes);
-        } catch (const Error& error) {
-            why += cat(why.empty() ? "" : "; ", error.what());
-        }
-    }
-    frontend_.err << options_.spare << ": no undo file is written: " << printable(why) << "\n";
-    return nullptr;
-}
-
-/// Durable when it returns. Null: there is none, and none was asked for.
-std::unique_ptr<UndoFileSink> Run::write_undo_file(const UndoHeader& header,
-                                                   const Rehearsal& rehearsal,
-                                                   const Devices& devices) {
-    auto sink = new_undo_file(header, undo_size(rehearsal.journal));
-
-    if (!sink)
-        return nullptr;
-    try {
-        write_undo(*sink, header, rehearsal.journal, *devices.spare, devices.main.get());
-    } catch (const Error& error) {
-        sink->discard();
-        if (options_.undo_file)
-            throw;
-        frontend_.err << options_.spare << ": no undo file is written: " << printable(error.what())
-                      << "\n";
-        return nullptr;
-    }
-    undo_path_ = sink->path();
-    if (!options_.undo_file)
-        prune_undo_files(std::filesystem::path(undo_path_).parent_path().string(), header.set_uuid,
-                         undo_path_);
-    return sink;
+        wish.devices.push_back(*options_.main);
+    return wish;
 }
 
 void Run::repair(CheckResult& result, const Wanted& wanted) {
@@ -251,9 +194,18 @@ void Run::repair(CheckResult& result, const Wanted& wanted) {
     if (cancelled() || !wants_any(result, wanted) || !result.superblock)
         return;
     const Rehearsal rehearsal = rehearse(result, *devices.spare, main, wanted);
-    const UndoHeader header = undo_header(result, rehearsal);
-    const auto sink =
-        rehearsal.journal.empty() ? nullptr : write_undo_file(header, rehearsal, devices);
+    const UndoHeader header = undo_header(*result.superblock, rehearsal);
+    const auto sink = rehearsal.journal.empty()
+                          ? nullptr
+                          : keep_undo(undo_wish(), header, rehearsal.journal, *devices.spare,
+                                      devices.main.get(), [this](const std::string& why) {
+                                          frontend_.err
+                                              << options_.spare
+                                              << ": no undo file is written: " << printable(why)
+                                              << "\n";
+                                      });
+    if (sink)
+        undo_path_ = sink->path();
     unsigned int refused = 0;
     apply(result, wanted, [&](const Wanted& now) {
         if (sink)

@@ -7,9 +7,7 @@
 
 #include "libremap/check.hpp"
 #include "libremap/error.hpp"
-#include "libremap/overlay_io.hpp"
 #include "libremap/pair.hpp"
-#include "libremap/rehearsal.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -251,21 +249,6 @@ void Import::run(Observer& observer) {
 
 void run_import(BlockIo& spare, ImportPlan plan, std::uint32_t now, Observer& observer) {
     Import(spare, std::move(plan), now).run(observer);
-}
-
-void log_import(BlockIo& spare, const ImportPlan& plan, std::uint32_t now, UndoSink& sink) {
-    Rehearsal rehearsal;
-    OverlayIo overlay(spare, &rehearsal.journal, 0);
-    Observer quiet;
-    CheckResult before;
-
-    run_import(overlay, plan, now, quiet);
-    const Superblock after = load_superblock(overlay);
-    rehearsal.epoch_limit = after.epoch;
-    rehearsal.generation_limit = std::max(scan_superblocks(overlay).highest_generation,
-                                          load_table(overlay, after).highest_generation);
-    before.superblock = plan.superblock;
-    write_undo(sink, undo_header(before, rehearsal), rehearsal.journal, spare, nullptr);
 }
 
 }  // namespace remap

@@ -11,7 +11,6 @@
 #include "libremap/block_io.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/observer.hpp"
-#include "libremap/undo.hpp"
 
 namespace remap {
 
@@ -34,9 +33,5 @@ ImportPlan plan_import(BlockIo& spare, const BadList& list, bool skip);
 /// then the entries, one copy after the other; at any moment each block is as before or lost.
 /// `now`: unix seconds. Throws Error.
 void run_import(BlockIo& spare, ImportPlan plan, std::uint32_t now, Observer& observer);
-
-/// Writes to `sink` what run_import() with the same arguments is going to overwrite, durably, so
-/// that `remap-fsck --undo` can give it back. Writes nothing to the spare. Throws Error.
-void log_import(BlockIo& spare, const ImportPlan& plan, std::uint32_t now, UndoSink& sink);
 
 }  // namespace remap

@@ -7,6 +7,7 @@
 
 #include "libremap/error.hpp"
 #include "libremap/identity.hpp"
+#include "libremap/logged_job.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/probe.hpp"
 #include "libremap/spare_target.hpp"
@@ -173,6 +174,25 @@ Superblock write_migrated(BlockIo& old_spare, BlockIo& main, BlockIo& new_spare,
     return sb;
 }
 
+std::vector<SectorRun> migration_reserve(const AdoptPlan& adopt, const MigratePlan& plan) {
+    const Superblock& sb = adopt.superblock;
+    // A quarter of them, and some: a device with more failing slots is no spare.
+    const std::uint64_t wanted = plan.blocks.size() + plan.blocks.size() / 4 + 64;
+    std::vector<SectorRun> runs;
+    std::uint64_t slot = adopt.skip_slots;
+
+    for (std::uint64_t n = 0; n < wanted && slot < sb.segment().nr_slots; slot++) {
+        if (sb.slot_reserved(slot))
+            continue;
+        runs.push_back({sb.slot_sector(slot), sb.block_sectors()});
+        n++;
+    }
+    const std::uint64_t blocks = (slot + REMAP_ENTRIES_PER_BLOCK - 1) / REMAP_ENTRIES_PER_BLOCK;
+    for (unsigned int copy = 0; copy < sb.segment().nr_copies; copy++)
+        runs.push_back({sb.table_sector(0, copy), blocks * REMAP_TABLE_BLOCK_SECTORS});
+    return runs;
+}
+
 MigrateJob::MigrateJob(MigrateOptions options) : options_(std::move(options)) {
     open_devices();
     const auto older = read_older(*old_);
@@ -297,7 +317,17 @@ Exit MigrateJob::exit() const {
 }
 
 Superblock MigrateJob::run(Observer& observer) {
-    return write_migrated(*old_, *main_, *new_, adopt_, plan_, observer);
+    Superblock made;
+    const SpareJob job = [&](BlockIo& spare, Observer& to) {
+        made = write_migrated(*old_, *main_, spare, adopt_, plan_, to);
+    };
+
+    options_.undo.devices = {options_.new_spare};
+    if (options_.undo.file || !replaced_.empty())
+        run_logged(*new_, options_.undo, migration_reserve(adopt_, plan_), job, observer);
+    else
+        job(*new_, observer);
+    return made;
 }
 
 }  // namespace remap

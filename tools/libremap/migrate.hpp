@@ -11,10 +11,12 @@
 #include <vector>
 
 #include "libremap/adopt.hpp"
+#include "libremap/bad_list.hpp"
 #include "libremap/block_io.hpp"
 #include "libremap/observer.hpp"
 #include "libremap/older_format.hpp"
 #include "libremap/report.hpp"
+#include "libremap/undo_place.hpp"
 
 namespace remap {
 
@@ -76,6 +78,10 @@ MigratePlan plan_migration(BlockIo& old_spare, BlockIo& main, const OlderSpare& 
 Superblock write_migrated(BlockIo& old_spare, BlockIo& main, BlockIo& new_spare,
                           const AdoptPlan& adopt, const MigratePlan& plan, Observer& observer);
 
+/// Sectors of the new spare that write_migrated() writes only if slots fail, for as many as may
+/// fail while there is an undo file.
+std::vector<SectorRun> migration_reserve(const AdoptPlan& adopt, const MigratePlan& plan);
+
 struct MigrateOptions {
     std::string old_spare;
     std::string new_spare;
@@ -85,6 +91,7 @@ struct MigrateOptions {
     std::optional<std::uint32_t> entry_sectors;
     Doubt doubtful = Doubt::lost;
     bool force = false;
+    UndoWish undo;  ///< without a file of its own only where something is overwritten
 };
 
 /// One migration: made (everything checked and decided), shown, asked about, run.

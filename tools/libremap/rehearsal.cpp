@@ -47,9 +47,8 @@ Rehearsal rehearse(const CheckResult& result, BlockIo& spare, BlockIo* main, con
     return rehearsal;
 }
 
-UndoHeader undo_header(const CheckResult& result, const Rehearsal& rehearsal) {
+UndoHeader undo_header(const Superblock& superblock, const Rehearsal& rehearsal) {
     UndoHeader header;
-    const Superblock& superblock = *result.superblock;
     UndoMember spare;
 
     header.id = random_u64();

@@ -24,7 +24,7 @@ struct Rehearsal {
 Rehearsal rehearse(const CheckResult& result, BlockIo& spare, BlockIo* main, const Wanted& wanted);
 
 /// What an undo file says of the set, with a new id and the present time.
-UndoHeader undo_header(const CheckResult& result, const Rehearsal& rehearsal);
+UndoHeader undo_header(const Superblock& superblock, const Rehearsal& rehearsal);
 
 /// Carries out the plan as apply_plan does, and lets it write only where the rehearsal did. What
 /// differs from the rehearsal goes to `sink` before it is written. Returns how many writes were

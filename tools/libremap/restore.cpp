@@ -9,6 +9,7 @@
 #include "libremap/export.hpp"
 #include "libremap/identity.hpp"
 #include "libremap/input.hpp"
+#include "libremap/logged_job.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/pair.hpp"
 #include "libremap/probe.hpp"
@@ -301,7 +302,12 @@ void RestoreJob::run(Observer& observer) {
         return;
     for (const std::string& text : found_.trouble)
         observer.warning(cat(options_.target, ": ", text));
-    write_set(*target_, set_, observer);
+    const SpareJob job = [this](BlockIo& target, Observer& to) { write_set(target, set_, to); };
+    options_.undo.devices = {options_.target};
+    if (options_.undo.file || !replaced_.empty() || found_.same_spare)
+        run_logged(*target_, options_.undo, {}, job, observer);
+    else
+        job(*target_, observer);
     SetBuilder read_back;
     const Exit whole = visit_set(*target_, false, read_back);
     if (!same_content(read_back.take(), set_))

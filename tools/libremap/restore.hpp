@@ -12,6 +12,7 @@
 #include "libremap/block_io.hpp"
 #include "libremap/observer.hpp"
 #include "libremap/set_visitor.hpp"
+#include "libremap/undo_place.hpp"
 
 namespace remap {
 
@@ -57,6 +58,7 @@ struct RestoreOptions {
     std::optional<std::string> main;  ///< compare with its label
     SlotData slots = SlotData::unknown;
     bool force = false;
+    UndoWish undo;  ///< without a file of its own only where something is overwritten
 };
 
 /// One restore: made (everything checked), asked about, run.

@@ -512,6 +512,20 @@ class Verifier {
     BlockIo& io_;
 };
 
+/// Does that lie in a range of the file, and is it what is given back?
+bool given_back(const UndoLog& log, unsigned int member, std::uint64_t sector, ConstBytes now) {
+    const std::uint64_t count = now.size() / sector_size;
+
+    return std::any_of(log.ranges.begin(), log.ranges.end(), [&](const UndoLog::Range& range) {
+        if (range.member != member || range.unreadable || sector < range.sector ||
+            sector + count > range.sector + range.count)
+            return false;
+        const ConstBytes old =
+            range.content.subspan((sector - range.sector) * sector_size, now.size());
+        return std::equal(now.begin(), now.end(), old.begin());
+    });
+}
+
 /// The plain words for what would show as a wrong checksum otherwise; and what no superblock shows.
 void require_not_used(const UndoLog& log, BlockIo& spare) {
     const UndoHeader& header = log.header;
@@ -521,10 +535,14 @@ void require_not_used(const UndoLog& log, BlockIo& spare) {
                                             ", found ", found, "; nothing was changed"));
     };
     const SuperblockScan scan = scan_superblocks(spare);
+    const bool ours = scan.winner && scan.winner->head.set_uuid == header.set_uuid &&
+                      scan.winner->head.nonce == header.nonce &&
+                      scan.winner->head.member_uuid == header.members[0].uuid;
 
-    if (scan.winner &&
-        (scan.winner->head.set_uuid != header.set_uuid || scan.winner->head.nonce != header.nonce ||
-         scan.winner->head.member_uuid != header.members[0].uuid))
+    // An undo that was interrupted may have given back another set already.
+    if (scan.winner && !ours &&
+        !given_back(log, 0, scan.copies[static_cast<std::size_t>(scan.winner_index)].sector,
+                    scan.copies[static_cast<std::size_t>(scan.winner_index)].bytes))
         refuse("is not the spare of the undo file",
                cat("set ", header.set_uuid, ", member ", header.members[0].uuid),
                cat("set ", scan.winner->head.set_uuid, ", member ", scan.winner->head.member_uuid));
@@ -539,7 +557,7 @@ void require_not_used(const UndoLog& log, BlockIo& spare) {
             refuse("the set was changed since: generation",
                    cat("at most ", header.generation_limit), cat(copy.value->head.generation));
     }
-    if (!scan.winner || check_geometry(*scan.winner, spare.size()))
+    if (!ours || check_geometry(*scan.winner, spare.size()))
         return;
     const std::uint64_t newest = load_table(spare, *scan.winner).highest_generation;
     if (newest > header.generation_limit)
@@ -562,6 +580,48 @@ int restore(const UndoLog::Range& range, BlockIo& io, UndoResult& result) {
         return error;
     result.restored += range.count;
     return 0;
+}
+
+/// Was that place wiped by the job, all of it, and is it in one range of the file?
+bool was_wiped(const UndoLog& log, std::uint64_t place, std::uint64_t sectors) {
+    static const std::vector<std::uint8_t> zero(sector_size);
+    static const std::uint32_t zero_crc = crc_of(zero);
+    const auto& images = log.images[0];
+
+    for (std::uint64_t i = 0; i < sectors; i++) {
+        const auto known = images.find(place + i);
+        if (known == images.end() ||
+            std::find(known->second.begin(), known->second.end(), zero_crc) == known->second.end())
+            return false;
+    }
+    return true;
+}
+
+/// A job that replaces a set wipes the superblocks, writes the table, and then the superblocks. The
+/// ranges are in the order of the first write, so going backwards would bring the old table back
+/// under the new superblocks: these are wiped again first. What is given back already stays.
+bool wipe_again(const UndoLog& log, BlockIo& spare, UndoResult& result) {
+    const UndoMember& member = log.header.members[0];
+    const std::vector<std::uint8_t> zero(member.place_sectors * sector_size);
+    std::vector<std::uint8_t> now(zero.size());
+    bool wiped = false;
+
+    for (const std::uint64_t place : member.places) {
+        if (!was_wiped(log, place, member.place_sectors) ||
+            (spare.try_read(place, now) == 0 && (now == zero || given_back(log, 0, place, now))))
+            continue;
+        if (const int error = spare.try_write(place, zero)) {
+            result.errors.push_back(
+                IoError(spare.name(), "write", place, member.place_sectors, error).what());
+            return false;
+        }
+        wiped = true;
+    }
+    if (const int error = wiped ? spare.try_flush() : 0) {
+        result.errors.push_back(IoError(spare.name(), "flush", 0, 0, error).what());
+        return false;
+    }
+    return true;
 }
 
 }  // namespace
@@ -731,6 +791,8 @@ UndoResult undo_repair(const UndoLog& log, BlockIo& spare, BlockIo* main) {
     UndoResult result;
 
     verify_undo(log, spare, main);
+    if (!wipe_again(log, spare, result))
+        return result;
     // Backwards: each state on the way is one that the repair went through.
     for (auto range = log.ranges.rbegin(); range != log.ranges.rend(); ++range) {
         BlockIo& io = range->member == 0 ? spare : *main;

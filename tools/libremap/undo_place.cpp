@@ -14,6 +14,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "libremap/device_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/text.hpp"
 
@@ -131,6 +132,64 @@ std::unique_ptr<UndoFileSink> make_default_undo(const std::string& folder, const
 void prune_undo_files(const std::string& folder, const Uuid& set, const std::string& newest) {
     keep_newest(folder, cat(prefix, set), kept_of_set, newest);
     keep_newest(folder, prefix, kept_of_all, newest);
+}
+
+namespace {
+
+/// Throws if that would lie on a device that is written to, as far as can be told.
+void require_elsewhere(const std::string& path, const std::vector<std::string>& devices) {
+    for (const std::string& device : devices) {
+        struct stat status {};
+        if (::stat(device.c_str(), &status) == 0 && lies_on(path, status))
+            throw Error(Exit::operational,
+                        cat(path, ": lies on ", device, ", which is to be written to"));
+    }
+}
+
+/// In the first state directory that takes it; else null, and `why`.
+std::unique_ptr<UndoFileSink> open_default(const UndoWish& wish, const UndoHeader& header,
+                                           std::uint64_t bytes, std::string& why) {
+    for (const std::string& folder : state_directories()) {
+        try {
+            require_elsewhere(folder, wish.devices);
+            return make_default_undo(folder, header.set_uuid, header.time, bytes);
+        } catch (const Error& error) {
+            why += cat(why.empty() ? "" : "; ", error.what());
+        }
+    }
+    return nullptr;
+}
+
+std::unique_ptr<UndoFileSink> open_named(const UndoWish& wish) {
+    require_elsewhere(*wish.file, wish.devices);
+    return std::make_unique<UndoFileSink>(*wish.file);
+}
+
+}  // namespace
+
+std::unique_ptr<UndoFileSink> keep_undo(const UndoWish& wish, const UndoHeader& header,
+                                        const WriteJournal& journal, BlockIo& spare, BlockIo* main,
+                                        const std::function<void(const std::string&)>& warn) {
+    std::string why;
+    auto sink = wish.file ? open_named(wish) : open_default(wish, header, undo_size(journal), why);
+
+    if (!sink) {
+        warn(why);
+        return nullptr;
+    }
+    try {
+        write_undo(*sink, header, journal, spare, main);
+    } catch (const Error& error) {
+        sink->discard();
+        if (wish.file)
+            throw;
+        warn(error.what());
+        return nullptr;
+    }
+    if (!wish.file)
+        prune_undo_files(fs::path(sink->path()).parent_path().string(), header.set_uuid,
+                         sink->path());
+    return sink;
 }
 
 }  // namespace remap

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,23 @@ std::string new_undo_path(const std::string& folder, const Uuid& set, std::uint6
 /// Error.
 std::unique_ptr<UndoFileSink> make_default_undo(const std::string& folder, const Uuid& set,
                                                 std::uint64_t time, std::uint64_t bytes);
+
+/// The undo file that a job shall have.
+struct UndoWish {
+    /// A new file; not given: one in the first state directory that takes it, if any does.
+    std::optional<std::string> file;
+    /// What is written to: the file must not lie there.
+    std::vector<std::string> devices;
+    /// Gets the words that tell how to take it back, before the first write. May be empty.
+    std::function<void(const std::string&)> told = {};
+};
+
+/// Writes the undo file of what `journal` is going to write; durable when it returns. Null if none
+/// was asked for and no state directory takes one: `warn` is told why. Throws Error if the file
+/// that was asked for cannot be made.
+std::unique_ptr<UndoFileSink> keep_undo(const UndoWish& wish, const UndoHeader& header,
+                                        const WriteJournal& journal, BlockIo& spare, BlockIo* main,
+                                        const std::function<void(const std::string&)>& warn);
 
 /// Removes the oldest undo files of the set, and of all sets, beyond those that are kept; never
 /// `newest`, for early at boot the clock may be wrong. Failures do not matter.

@@ -6,6 +6,7 @@
 #include "libremap/error.hpp"
 #include "libremap/import.hpp"
 #include "libremap/input.hpp"
+#include "libremap/logged_job.hpp"
 #include "libremap/spare_target.hpp"
 #include "libremap/text.hpp"
 #include "verbs.hpp"
@@ -52,7 +53,7 @@ int run_import(const ImportVerb& verb) {
     const remap::BadList list = read_list(verb);
     const auto spare = verb.dry_run ? remap::open_block_io(verb.spare, remap::Mode::read_only)
                                     : remap::open_spare_target(verb.spare);
-    remap::ImportPlan plan = remap::plan_import(*spare, list, verb.skip);
+    const remap::ImportPlan plan = remap::plan_import(*spare, list, verb.skip);
     const std::string text = consequences(verb, plan, list);
     if (verb.dry_run || plan.blocks.empty()) {
         cli::message(text + "\nNothing was written.");
@@ -63,11 +64,11 @@ int run_import(const ImportVerb& verb) {
     cli::TerminalObserver observer;
     const cli::Uninterrupted until_done;
     const auto now = static_cast<std::uint32_t>(std::time(nullptr));
-    if (!verb.undo_file.empty()) {
-        remap::UndoFileSink undo(verb.undo_file);
-        remap::log_import(*spare, plan, now, undo);
-    }
-    remap::run_import(*spare, std::move(plan), now, observer);
+    const remap::UndoWish undo{wished_undo_file(verb.undo_file), {verb.spare}, cli::message};
+    remap::run_logged(
+        *spare, undo, {},
+        [&](remap::BlockIo& io, remap::Observer& to) { remap::run_import(io, plan, now, to); },
+        observer);
     return static_cast<int>(remap::Exit::ok);
 }
 

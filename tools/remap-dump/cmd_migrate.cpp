@@ -15,6 +15,8 @@ int run_migrate(const MigrateVerb& verb) {
         options.doubtful = remap::Doubt::spare;
     if (verb.entry_sectors != 0)
         options.entry_sectors = verb.entry_sectors;
+    options.undo.file = wished_undo_file(verb.undo_file);
+    options.undo.told = cli::message;
     remap::MigrateJob job(options);
     {
         remap::StandardOutput standard_output;

@@ -12,6 +12,8 @@ int run_restore(const RestoreVerb& verb) {
         options.slots = remap::SlotData::in_place;
     else if (verb.slots_lost)
         options.slots = remap::SlotData::lost;
+    options.undo.file = wished_undo_file(verb.undo_file);
+    options.undo.told = cli::message;
     remap::RestoreJob job(options);
     if (verb.dry_run) {
         cli::message(job.consequences() + "\nNothing was written.");

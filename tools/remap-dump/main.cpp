@@ -16,6 +16,9 @@
 namespace remap_dump {
 namespace {
 
+constexpr const char* undo_help =
+    "A new file with what \"remap-fsck --undo\" needs to take it back";
+
 constexpr const char* footer = R"(Examples:
   remap-dump /dev/sdb1
   remap-dump show --json spare.img
@@ -83,6 +86,7 @@ void add_restore(CLI::App& app, Verbs& verbs) {
     sub->add_option("--main", v.options.main, "Check that this main's label is not newer");
     sub->add_flag("--force", v.options.force,
                   "Overwrite what TARGET holds; take a dump of a set that was in use");
+    sub->add_option("-z,--undo-file", v.undo_file, undo_help);
     sub->add_option("DUMP", v.options.dump, "A dump, or - for standard input")->required();
     sub->add_option("TARGET", v.options.target, "The spare: a block device or an image file")
         ->required();
@@ -103,8 +107,7 @@ void add_import(CLI::App& app, Verbs& verbs) {
         ->check(CLI::IsMember({"ddrescue", "badblocks", "md"}));
     sub->add_option("--block-size", v.block_size, "For badblocks: bytes per block of the list")
         ->check(CLI::Range(512, 65536));
-    sub->add_option("-z,--undo-file", v.undo_file,
-                    "A new file with what \"remap-fsck --undo\" needs to take it back");
+    sub->add_option("-z,--undo-file", v.undo_file, undo_help);
     sub->add_flag("--skip", v.skip, "Leave out sectors that are hidden or beyond the main's end");
     sub->add_flag("-y,--yes", v.yes, "Do not ask");
     sub->add_flag("-n,--dry-run", v.dry_run, "Check everything, write nothing");
@@ -136,6 +139,7 @@ void add_migrate(CLI::App& app, Verbs& verbs) {
     sub->add_option("--block-size", v.options.block_size, "Bytes per block, for image files")
         ->check(CLI::IsMember({512, 4096}));
     sub->add_flag("--force", v.options.force, "Overwrite what NEW_SPARE holds");
+    sub->add_option("-z,--undo-file", v.undo_file, undo_help);
     sub->add_flag("--json", v.json, "Print the decisions as JSON");
     sub->add_flag("-y,--yes", v.yes, "Do not ask");
     sub->add_flag("-n,--dry-run", v.dry_run, "Show the decisions, write nothing");

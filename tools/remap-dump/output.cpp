@@ -10,6 +10,10 @@ void end_with_reader() {
     std::signal(SIGPIPE, SIG_DFL);
 }
 
+std::optional<std::string> wished_undo_file(const std::string& option) {
+    return option.empty() ? std::nullopt : std::optional(option);
+}
+
 std::unique_ptr<remap::Emitter> make_emitter(bool json) {
     if (json)
         return std::make_unique<remap::JsonEmitter>(std::cout);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "libremap/migrate.hpp"
@@ -31,6 +32,7 @@ int run_export(const ExportVerb& verb);
 
 struct RestoreVerb {
     remap::RestoreOptions options;
+    std::string undo_file;  ///< empty: none was named
     bool slots_in_place = false;
     bool slots_lost = false;
     bool yes = false;
@@ -43,7 +45,7 @@ struct ImportVerb {
     std::string spare;
     std::string format;
     std::uint64_t block_size = 0;  ///< bytes, for badblocks; 0: not given
-    std::string undo_file;         ///< empty: none
+    std::string undo_file;         ///< empty: none was named
     bool skip = false;
     bool yes = false;
     bool dry_run = false;
@@ -52,6 +54,7 @@ int run_import(const ImportVerb& verb);
 
 struct MigrateVerb {
     remap::MigrateOptions options;
+    std::string undo_file;  ///< empty: none was named
     std::string doubtful = "lost";
     std::uint32_t entry_sectors = 0;  ///< 0: not given
     bool json = false;
@@ -64,6 +67,9 @@ int run_migrate(const MigrateVerb& verb);
 /// with any filter, whatever was inherited. Verbs that write must not be ended by it, and ignore
 /// the signal.
 void end_with_reader();
+
+/// What -z was given.
+std::optional<std::string> wished_undo_file(const std::string& option);
 
 /// Text or JSON on standard output.
 std::unique_ptr<remap::Emitter> make_emitter(bool json);
