@@ -6,16 +6,21 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "hostile_set.hpp"
 #include "libremap/error.hpp"
+#include "libremap/export.hpp"
 #include "libremap/places.hpp"
 #include "libremap/rehearsal.hpp"
 #include "libremap/rescue_file.hpp"
+#include "libremap/set_writer.hpp"
 #include "libremap/text.hpp"
 #include "libremap/undo.hpp"
+#include "memory_sink.hpp"
+#include "older_spare.hpp"
 
 namespace {
 
@@ -124,15 +129,6 @@ void add_hostile_sets(Corpus& corpus) {
     }
 }
 
-class MemorySink : public remap::UndoSink {
-  public:
-    void append(remap::ConstBytes data) override {
-        bytes.insert(bytes.end(), data.begin(), data.end());
-    }
-    void sync() override {}
-    Buffer bytes;
-};
-
 /// The undo files of a careful and of a full repair, the second with images added.
 void add_undo_files(Corpus& corpus) {
     for (const bool everything : {false, true}) {
@@ -141,14 +137,72 @@ void add_undo_files(Corpus& corpus) {
         const remap::CheckResult result = remap::check_set(set.spare, main);
         const remap::Rehearsal rehearsal =
             remap::rehearse(result, set.spare, main, [](const remap::Finding&) { return true; });
-        const remap::UndoHeader header = remap::undo_header(result, rehearsal);
-        MemorySink sink;
+        const remap::UndoHeader header = remap::undo_header(*result.superblock, rehearsal);
+        remap::test::MemorySink sink;
         remap::write_undo(sink, header, rehearsal.journal, set.spare, main);
         if (everything) {
             const std::vector<std::uint32_t> crcs = {1, 2, 3};
             remap::add_undo_images(sink, header.id, 0, set.superblock.sb_sector[1], crcs);
         }
         corpus.add("undo", {0}, sink.bytes);
+    }
+}
+
+/// Both forms of each set, in a state of its own; and input that goes on and on.
+void add_dumps(Corpus& corpus) {
+    for (const remap::test::SampleSet& sample : fuzz::sample_sets()) {
+        remap::test::SampleSet set = sample;
+        for (const bool json : {true, false}) {
+            const char* target = json ? "json_dump" : "text_dump";
+            std::ostringstream out;
+            const auto writer = json ? remap::make_json_writer(out) : remap::make_text_writer(out);
+            remap::visit_set(set.spare, json, *writer);
+            corpus.add(target, {0}, out.str());
+            corpus.add(target, {16}, out.str());
+            corpus.add(target, {15, 40, 0, 10}, out.str().substr(0, 60));
+        }
+    }
+}
+
+void add_lists(Corpus& corpus) {
+    for (const unsigned int set : {0x00U, 0x20U, 0x40U, 0xe0U}) {
+        const auto choice = [set](unsigned int low) {
+            return static_cast<std::uint8_t>(set | low);
+        };
+        corpus.add("lists", {choice(0)},
+                   std::string("# by hand\n0x400 + 1\n0 0x400 +\n0x400 0x2000 -\n0x2400 512 ?\n"));
+        corpus.add("lists", {choice(1)}, std::string("20\n21\n 300\n7\n"));
+        corpus.add("lists", {choice(1 | 2 << 2)}, std::string("20\n21\n100\n"));
+        corpus.add("lists", {choice(2)}, std::string("30 8\n1000 1\n40 2 # why\n"));
+        corpus.add("lists", {choice(2)}, std::string("9223372036854775 807\n4000 4000\n"));
+    }
+}
+
+/// Copies that agree or do not, entries that share sectors, data behind them, the script's headers.
+void add_older_spares(Corpus& corpus) {
+    const auto step = [](fuzz::OlderStep s) { return static_cast<std::uint8_t>(s); };
+    const Buffer dmr4 = {
+        step(fuzz::OlderStep::dmr4), 0x1f, 7, 3, 10, 0, 0, 8, 11, 0, 1, 8, 12, 0, 0, 9};
+    const Buffer data = {step(fuzz::OlderStep::data), 0, 8, 0x77,
+                         step(fuzz::OlderStep::data), 1, 8, 0x78};
+    const std::vector<Buffer> more = {
+        {},
+        {step(fuzz::OlderStep::script), 3},
+        {step(fuzz::OlderStep::dmr4), 0x04, 9, 1, 10, 0, 0, 8},
+        {step(fuzz::OlderStep::patch), 0, 0, 40, 1, 3, 1, 0, 0, 0},
+        {step(fuzz::OlderStep::patch), 0, 0x80, 10, 0, 0, 1},
+        {step(fuzz::OlderStep::bad_read), 0, 8},
+        {step(fuzz::OlderStep::bad_read), 5, 0},
+        {step(fuzz::OlderStep::dmremap3), 2, 10, 0, 0, 8, 11, 0, 1, 8},
+    };
+    for (const std::uint8_t rules : Buffer{0, 1, 8, 2 | 5 << 3, 4 | 2 << 3}) {
+        for (const Buffer& last : more) {
+            Buffer all = dmr4;
+            all.insert(all.end(), data.begin(), data.end());
+            all.insert(all.end(), last.begin(), last.end());
+            corpus.add("older", {rules}, all);
+        }
+        corpus.add("older", {rules}, Buffer{step(fuzz::OlderStep::script), 0});
     }
 }
 
@@ -187,6 +241,9 @@ int main(int argc, char** argv) {
         }
         add_hostile_sets(corpus);
         add_undo_files(corpus);
+        add_dumps(corpus);
+        add_lists(corpus);
+        add_older_spares(corpus);
         add_texts(corpus);
     } catch (const std::exception& error) {
         std::cerr << "fuzz-seeds: " << error.what() << "\n";

@@ -60,6 +60,18 @@ void promise(bool holds, const std::string& what) {
     }
 }
 
+void check_refusal(const remap::Error& error, const std::string& name) {
+    constexpr std::size_t longest = 8192;
+    const std::string text = error.what();
+    const std::string start = name + ": line ";
+    promise(error.code() == remap::Exit::unrecognised || error.code() == remap::Exit::operational,
+            "the wrong exit code: " + text);
+    promise(text.starts_with(start) && text.size() > start.size() && text[start.size()] >= '1' &&
+                text[start.size()] <= '9',
+            "no line is named: " + text);
+    promise(text.size() <= longest, "nobody reads so much: " + text.substr(0, longest));
+}
+
 void seal_head(std::span<std::uint8_t> structure) {
     remap::Uuid set;
     std::copy_n(structure.begin() + offsetof(remap_head, set_uuid), set.bytes.size(),

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "libremap/block_io.hpp"
+#include "libremap/error.hpp"
 
 namespace fuzz {
 
@@ -36,6 +37,10 @@ class Input {
 
 /// Ends the program with a report if `holds` is false: the promise that was broken.
 void promise(bool holds, const std::string& what);
+
+/// Ends the program unless the text `name` was refused as unknown or too new, with the line where
+/// it goes wrong, and in words that a terminal can show.
+void check_refusal(const remap::Error& error, const std::string& name);
 
 /// Puts the right checksum into a superblock, label or filler / a table block.
 void seal_head(std::span<std::uint8_t> structure);

@@ -18,6 +18,10 @@ Error input_error(const std::string& name, std::uint64_t line, std::uint64_t byt
     return {Exit::unrecognised, cat(name, ": line ", line, ", byte ", byte, ": ", what)};
 }
 
+std::string excerpt(const std::string& text, std::size_t longest) {
+    return text.size() <= longest ? text : text.substr(0, longest) + "...";
+}
+
 std::optional<std::uint64_t> parse_generation(std::string_view text) {
     const std::size_t dot = text.find('.');
 
@@ -33,7 +37,14 @@ std::optional<std::uint64_t> parse_generation(std::string_view text) {
 // --- PlaceBuffer ------------------------------------------------------------------------------
 
 std::uint64_t PlaceBuffer::line() const {
-    return lines_ + static_cast<std::uint64_t>(std::count(eback(), gptr(), '\n')) + 1;
+    if (counted_to_ == nullptr || counted_to_ > gptr()) {
+        counted_to_ = eback();
+        counted_ = 0;
+    }
+    counted_ +=
+        static_cast<std::uint64_t>(std::count(counted_to_, static_cast<const char*>(gptr()), '\n'));
+    counted_to_ = gptr();
+    return lines_ + counted_ + 1;
 }
 
 Error PlaceBuffer::error(const std::string& what) const {
@@ -46,6 +57,7 @@ PlaceBuffer::int_type PlaceBuffer::underflow() {
     lines_ += static_cast<std::uint64_t>(std::count(eback(), egptr(), '\n'));
     passed_ += static_cast<std::uint64_t>(egptr() - eback());
     setg(memory_.data(), memory_.data(), memory_.data());
+    counted_to_ = nullptr;
     if (passed_ - marked_ > most)
         throw error(cat("expected something within ", most, " bytes, found nothing"));
     const std::streamsize got =

@@ -20,6 +20,9 @@ namespace remap {
 Error input_error(const std::string& name, std::uint64_t line, std::uint64_t byte,
                   const std::string& what);
 
+/// The start of something that may be very long, at most `longest` bytes, for a message.
+std::string excerpt(const std::string& text, std::size_t longest = 80);
+
 /// The whole of `text` as an unsigned number in `base`, no sign, no space; nothing if it is
 /// anything else or too large.
 template <typename T>
@@ -64,6 +67,9 @@ class PlaceBuffer : public std::streambuf {
     std::array<char, 1U << 16> memory_{};
     std::uint64_t passed_ = 0;  ///< bytes before the buffer
     std::uint64_t lines_ = 0;   ///< ends of lines before the buffer
+    /// Ends of lines in the buffer, as far as they were counted: asked for at every line.
+    mutable std::uint64_t counted_ = 0;
+    mutable const char* counted_to_ = nullptr;
     std::uint64_t marked_ = 0;
 };
 

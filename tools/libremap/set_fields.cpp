@@ -15,8 +15,8 @@ namespace remap {
 /// Sets each field from the value of its name, and remembers which names were used.
 class FieldReader {
   public:
-    FieldReader(const NamedValues& values, const std::string& input)
-        : values_(values.values_), input_(input) {}
+    FieldReader(const NamedValues& values, const std::string& input, NamedValues::Place end)
+        : values_(values.values_), input_(input), end_(end) {}
 
     template <typename T>
     void number(const char* name, T& to) {
@@ -89,8 +89,8 @@ class FieldReader {
         const std::string path = prefix_ + name;
         const auto found = values_.find(path);
         if (found == values_.end())
-            throw Error(Exit::unrecognised,
-                        cat(input_, ": superblock: expected a field \"", path, "\", found none"));
+            throw input_error(input_, end_.line, end_.byte,
+                              cat("superblock: expected a field \"", path, "\", found none"));
         used_.insert(path);
         const std::optional<T> value = convert(found->second.text);
         if (!value)
@@ -119,6 +119,7 @@ class FieldReader {
 
     const Values& values_;
     const std::string& input_;
+    NamedValues::Place end_;
     std::string prefix_;
     std::set<std::string> used_;
 };
@@ -140,8 +141,8 @@ void NamedValues::add(const std::string& name, Place place, const std::string& p
         refuse(cat("\"", path, "\" once, found it again"));
 }
 
-Superblock NamedValues::superblock(const std::string& name) const {
-    FieldReader reader(*this, name);
+Superblock NamedValues::superblock(const std::string& name, Place end) const {
+    FieldReader reader(*this, name, end);
     Superblock sb;
 
     sb.head.role = REMAP_ROLE_SPARE;

@@ -26,9 +26,9 @@ class NamedValues {
     void add(const std::string& name, Place place, const std::string& path,
              const std::string& value);
 
-    /// All of them as a superblock. Throws Error for a value that is missing, unknown or not what
-    /// its field can hold.
-    Superblock superblock(const std::string& name) const;
+    /// All of them as a superblock, which ended at `end`. Throws Error for a value that is missing,
+    /// unknown or not what its field can hold.
+    Superblock superblock(const std::string& name, Place end) const;
 
   private:
     friend class FieldReader;

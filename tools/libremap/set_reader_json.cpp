@@ -30,7 +30,7 @@ class JsonDump : public nlohmann::json_sax<nlohmann::json> {
     }
     bool number_float(number_float_t value, const string_t& text) override {
         static_cast<void>(value);
-        throw in_.error(cat("expected a whole number, found ", text));
+        throw in_.error(cat("expected a whole number, found ", excerpt(text)));
     }
     bool binary(binary_t& value) override {
         static_cast<void>(value);
@@ -166,8 +166,9 @@ bool JsonDump::number_unsigned(number_unsigned_t value) {
         index_ = value;
     } else if (where_ == Where::root && root_ == Root::version && !has_value_) {
         if (value != dump_format_version)
-            throw Error(Exit::operational, cat(name_, ": expected a dump of version ",
-                                               dump_format_version, ", found ", value));
+            throw Error(Exit::operational, cat(name_, ": line ", in_.line(), ", byte ", in_.byte(),
+                                               ": expected a dump of version ", dump_format_version,
+                                               ", found ", value));
         has_value_ = true;
     } else {
         unexpected(cat(value).c_str());
@@ -181,17 +182,19 @@ bool JsonDump::string(string_t& value) {
         const auto code = field_ == state ? parse_entry_state(value) : parse_entry_cause(value);
         if (!code)
             throw in_.error(cat("expected the ", field_ == state ? "state" : "cause",
-                                " of an entry, found \"", value, "\""));
+                                " of an entry, found \"", excerpt(value), "\""));
         take_field(*code);
     } else if (where_ == Where::superblock) {
         take(value);
     } else if (where_ == Where::block && key_ == "generation" && !generation_) {
         generation_ = parse_generation(value);
         if (!generation_)
-            throw in_.error(cat("expected a generation as \"3.7\", found \"", value, "\""));
+            throw in_.error(
+                cat("expected a generation as \"3.7\", found \"", excerpt(value), "\""));
     } else if (where_ == Where::root && root_ == Root::format && !has_value_) {
         if (value != dump_format_name)
-            throw in_.error(cat("expected \"", dump_format_name, "\", found \"", value, "\""));
+            throw in_.error(
+                cat("expected \"", dump_format_name, "\", found \"", excerpt(value), "\""));
         has_value_ = true;
     } else {
         unexpected("text");
@@ -241,7 +244,7 @@ void JsonDump::root_key(const std::string& key) {
     const auto next = static_cast<std::size_t>(root_);
 
     if (root_ == Root::table || !has_value_ || key != names[next])
-        unexpected(cat("\"", key, "\"").c_str());
+        unexpected(cat("\"", excerpt(key), "\"").c_str());
     root_ = static_cast<Root>(next + 1);
     has_value_ = false;
 }
@@ -250,7 +253,7 @@ void JsonDump::block_key(const std::string& key) {
     const bool known = key == "index" || key == "generation" || key == "lost" || key == "entries";
 
     if (!known || had_entries_)
-        unexpected(cat("\"", key, "\"").c_str());
+        unexpected(cat("\"", excerpt(key), "\"").c_str());
     key_ = key;
 }
 
@@ -264,7 +267,7 @@ void JsonDump::entry_key(const std::string& key) {
         }
     }
     if (next == fields || (seen_ & 1U << next) != 0)
-        unexpected(cat("\"", key, "\"").c_str());
+        unexpected(cat("\"", excerpt(key), "\"").c_str());
     field_ = static_cast<Field>(next);
 }
 
@@ -278,9 +281,10 @@ bool JsonDump::key(string_t& value) {
             block_key(value);
             break;
         case Where::superblock:
+            // Longer than all names there are; paths are put together of it.
+            if (value.empty() || value.size() > 64 || value.find('.') != std::string::npos)
+                unexpected(cat("\"", excerpt(value), "\"").c_str());
             key_ = value;
-            if (value.empty() || value.find('.') != std::string::npos)
-                unexpected(cat("\"", value, "\"").c_str());
             break;
         default:
             root_key(value);
@@ -315,7 +319,7 @@ void JsonDump::finish_entry() {
 }
 
 void JsonDump::finish_superblock() {
-    const Superblock sb = values_.superblock(name_);
+    const Superblock sb = values_.superblock(name_, {in_.line(), in_.byte()});
 
     tell([&] { set_.superblock(info_, sb); });
 }
@@ -399,7 +403,8 @@ bool JsonDump::parse_error(std::size_t position, const std::string& token,
 
     static_cast<void>(position);
     static_cast<void>(token);
-    throw in_.error(reason == std::string::npos ? text : text.substr(reason + 2));
+    // It has the whole of the last token, which may be long.
+    throw in_.error(excerpt(reason == std::string::npos ? text : text.substr(reason + 2), 200));
 }
 
 }  // namespace

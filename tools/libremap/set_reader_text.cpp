@@ -86,8 +86,9 @@ void TextDump::read_head() {
     if (!next() || !text_.starts_with(first))
         unexpected(cat("\"", first, dump_format_version, "\"").c_str());
     if (number<std::uint64_t>(std::string_view(text_).substr(first.size())) != dump_format_version)
-        throw Error(Exit::operational, cat(name_, ": expected a dump of version ",
-                                           dump_format_version, ", found \"", text_, "\""));
+        throw Error(Exit::operational,
+                    cat(name_, ": line ", line_, ", byte ", byte_, ": expected a dump of version ",
+                        dump_format_version, ", found \"", text_, "\""));
     if (!next() || (text_ != "taken_in_use yes" && text_ != "taken_in_use no"))
         unexpected("\"taken_in_use\" with yes or no");
     info_.taken_in_use = text_.ends_with("yes");
@@ -108,7 +109,7 @@ void TextDump::read_superblock() {
     }
     if (!more)
         refuse("expected a table block, found the end");
-    const Superblock sb = values.superblock(name_);
+    const Superblock sb = values.superblock(name_, {line_, byte_});
     tell([&] { set_.superblock(info_, sb); });
 }
 
