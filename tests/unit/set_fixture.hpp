@@ -78,10 +78,17 @@ struct Pair {
     std::uint32_t block = 512;  ///< logical block size of both
 };
 
-inline void apply(Pair& pair, const Event& event, std::size_t bytes) {
+/// Puts down the bytes of a write from `from` to, not including, `to`.
+inline void apply(Pair& pair, const Event& event, std::size_t from, std::size_t to) {
     Image& image = event.on_main ? pair.main : pair.spare;
-    std::copy_n(event.data.begin(), bytes,
-                image.begin() + static_cast<std::ptrdiff_t>(event.sector * remap::sector_size));
+    std::copy(
+        event.data.begin() + static_cast<std::ptrdiff_t>(from),
+        event.data.begin() + static_cast<std::ptrdiff_t>(to),
+        image.begin() + static_cast<std::ptrdiff_t>(event.sector * remap::sector_size + from));
+}
+
+inline void apply(Pair& pair, const Event& event, std::size_t bytes) {
+    apply(pair, event, 0, bytes);
 }
 
 /// Runs `job` on a copy of the pair and returns what it wrote, in order.
@@ -106,9 +113,10 @@ inline Pair run(const Pair& before, const Job& job) {
 
 /// Everything that a power cut can leave after `log`: each prefix, the next write torn at each
 /// block, and of the writes that were not flushed any subset where they are few, else a sample.
-/// `check` gets each state once.
+/// `tails`: a torn write may also have left its end and not its beginning. `check` gets each state
+/// once.
 inline void each_crash(const Pair& before, const std::vector<Event>& log,
-                       const std::function<void(const Pair&)>& check) {
+                       const std::function<void(const Pair&)>& check, bool tails = false) {
     constexpr std::size_t few = 4;
     constexpr unsigned int sample = 12;
     std::mt19937 random(1);
@@ -159,6 +167,11 @@ inline void each_crash(const Pair& before, const std::vector<Event>& log,
             if (edge || random() % 8 == 0) {
                 Pair state = all;
                 apply(state, event, torn);
+                check(state);
+            }
+            if (edge && tails) {
+                Pair state = all;
+                apply(state, event, torn, event.data.size());
                 check(state);
             }
         }

@@ -179,6 +179,21 @@ struct Case {
 
 using Cases = std::vector<Case>;
 
+/// A function that adds a case: as `base` is then, but for what it is given.
+auto rows_like(Cases& cases, const Case& base) {
+    return [&cases, &base](const char* failure, Verdict verdict, int check, Outcome preen,
+                           Outcome yes, std::function<void(Lab&)> damage) {
+        Case next = base;
+        next.failure = failure;
+        next.verdict = verdict;
+        next.check = check;
+        next.preen = preen;
+        next.yes = yes;
+        next.damage = std::move(damage);
+        cases.push_back(std::move(next));
+    };
+}
+
 /// What can happen to any 4 KiB or 512 bytes at a place.
 void add_common(Cases& cases, const Case& base, const std::function<std::uint64_t(Lab&)>& at,
                 std::uint64_t sectors, bool on_main, Verdict rotten, Outcome overwritten_preen) {
@@ -219,17 +234,7 @@ void superblock_cases(Cases& cases, unsigned int copy) {
     base.copy = copy;
     base.preen = repaired;
     const auto at = [copy](Lab& lab) { return lab.sb().sb_sector.at(copy); };
-    const auto put = [&](const char* failure, Verdict verdict, int check, Outcome preen,
-                         Outcome yes, std::function<void(Lab&)> damage) {
-        Case next = base;
-        next.failure = failure;
-        next.verdict = verdict;
-        next.check = check;
-        next.preen = preen;
-        next.yes = yes;
-        next.damage = std::move(damage);
-        cases.push_back(std::move(next));
-    };
+    const auto put = rows_like(cases, base);
     const auto write = [at, copy](Lab& lab, const std::function<void(Superblock&)>& change) {
         Superblock sb = lab.sb();
         change(sb);
@@ -280,17 +285,7 @@ void table_cases(Cases& cases, unsigned int copy, std::uint64_t index) {
     base.index = index;
     base.preen = repaired;
     const auto at = [copy, index](Lab& lab) { return lab.sb().table_sector(index, copy); };
-    const auto put = [&](const char* failure, Verdict verdict, int check, Outcome preen,
-                         Outcome yes, std::function<void(Lab&)> damage) {
-        Case next = base;
-        next.failure = failure;
-        next.verdict = verdict;
-        next.check = check;
-        next.preen = preen;
-        next.yes = yes;
-        next.damage = std::move(damage);
-        cases.push_back(std::move(next));
-    };
+    const auto put = rows_like(cases, base);
     const auto entries = [index](Lab& lab) {
         return std::span(lab.set.entries)
             .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK);
@@ -411,17 +406,7 @@ void label_cases(Cases& cases, unsigned int copy) {
     base.copy = copy;
     base.preen = repaired;
     const auto at = [copy](Lab& lab) { return lab.sb().label_sector.at(copy); };
-    const auto put = [&](const char* failure, Verdict verdict, int check, Outcome preen,
-                         Outcome yes, std::function<void(Lab&)> damage) {
-        Case next = base;
-        next.failure = failure;
-        next.verdict = verdict;
-        next.check = check;
-        next.preen = preen;
-        next.yes = yes;
-        next.damage = std::move(damage);
-        cases.push_back(std::move(next));
-    };
+    const auto put = rows_like(cases, base);
     const auto write = [copy, at](Lab& lab, const std::function<void(Label&)>& change) {
         Label label = make_label(lab.sb());
         change(label);
@@ -467,17 +452,7 @@ void filler_cases(Cases& cases, bool from_end, std::uint64_t number) {
         return from_end ? lab.sb().main_blocks() - 1 - number : number;
     };
     const auto at = [block](Lab& lab) { return block(lab) * lab.sb().block_sectors(); };
-    const auto put = [&](const char* failure, Verdict verdict, int check, Outcome preen,
-                         Outcome yes, std::function<void(Lab&)> damage) {
-        Case next = base;
-        next.failure = failure;
-        next.verdict = verdict;
-        next.check = check;
-        next.preen = preen;
-        next.yes = yes;
-        next.damage = std::move(damage);
-        cases.push_back(std::move(next));
-    };
+    const auto put = rows_like(cases, base);
     const auto write = [at](Lab& lab, const std::function<void(Filler&)>& change) {
         Filler filler = make_filler(lab.sb());
         change(filler);

@@ -12,6 +12,7 @@
 #include "libremap/error.hpp"
 #include "libremap/export.hpp"
 #include "libremap/import.hpp"
+#include "replay.hpp"
 #include "sample_set.hpp"
 #include "scratch.hpp"
 
@@ -48,6 +49,11 @@ std::vector<std::uint8_t> states(BlockIo& spare) {
     for (const Mapping& mapping : live_mappings(load_intact_table(spare, sb)))
         all[mapping.block] = mapping.entry.state();
     return all;
+}
+
+std::vector<std::uint8_t> states_of(const fixture::Pair& pair) {
+    MemoryIo spare("spare", pair.spare);
+    return states(spare);
 }
 
 bool have(const std::string& program) {
@@ -210,39 +216,49 @@ TEST_CASE("import refuses what is damaged, half done or has no copy to spare", "
     CHECK_THROWS_AS(plan_import(frozen.spare, {}, false), Error);
 }
 
-TEST_CASE("import: a power cut at any write leaves each block as before or lost", "[import]") {
+TEST_CASE("import: a power cut leaves each block as before or lost, and can be undone",
+          "[import][undo][crash]") {
     // One table block is one commit behind in its second copy, as a cut leaves it.
-    SampleSet set({16384, 8192, 9, 8, 20, 6});
+    SampleSet set({4096, 2048, 9, 8, 20, 6});
     const Superblock& sb = set.superblock;
+    set.entries[100] = Entry::make(REMAP_ENTRY_MAPPED, 3000, REMAP_CAUSE_WRITE, 5, 999, 1);
     write_table_copy(set.spare, sb, 0, 0, set.generation + 1,
                      std::span(set.entries).first(REMAP_ENTRIES_PER_BLOCK));
-    const auto before = states(set.spare);
-    MemoryIo target = set.spare;
-    RecordingIo recorder(target);
-    Observer quiet;
+    const fixture::Pair before{set.main.content(), set.spare.content(), 512};
     const BadList list{{{1000, 600}}, 0};
-    run_import(recorder, plan_import(recorder, list, false), 1700000001, quiet);
-    const auto after = states(target);
-    REQUIRE(after != before);
+    const SpareJob import = [&list](BlockIo& spare, Observer& observer) {
+        run_import(spare, plan_import(spare, list, false), 1700000001, observer);
+    };
+    const fixture::Job again = [&import](BlockIo&, BlockIo& spare) {
+        Observer quiet;
+        repair(spare);
+        import(spare, quiet);
+    };
+    const fixture::LoggedRun made = fixture::run_with_undo(before, import);
+    const auto old = fixture::meaning(before);
+    const auto imported = fixture::meaning(made.after);
+    REQUIRE(old);
+    REQUIRE(imported);
+    CHECK(old->at(3000) == imported->at(3000));
+    for (std::uint64_t block = 1000; block < 1600; block++)
+        CHECK(imported->count(block) == 1);
+    const fixture::Holds whole = [&](const fixture::Pair& state) {
+        const auto now = fixture::meaning(state);
+        return now && fixture::between(*now, *old, *imported);
+    };
+    const fixture::Holds finished = [&](const fixture::Pair& state) {
+        const auto now = fixture::meaning(state);
+        return now && now->size() == imported->size() && states_of(state) == states_of(made.after);
+    };
 
-    for (std::size_t cut = 0; cut <= recorder.events().size(); cut++) {
-        for (const std::uint64_t torn : {0U, 1U, 4U, 7U}) {
-            CAPTURE(cut, torn);
-            std::vector<std::uint8_t> content = set.spare.content();
-            recorder.replay(content, cut, torn);
-            MemoryIo left("left.img", content);
-            const CheckResult check = check_set(left, nullptr);
-            REQUIRE(check.superblock);
-            REQUIRE(check.table.lost.empty());
-            const auto now = states(left);
-            for (std::size_t block = 0; block < now.size(); block++)
-                REQUIRE((now[block] == before[block] || now[block] == after[block]));
-            // The same import brings it to its end.
-            repair(left);
-            run_import(left, plan_import(left, list, false), 1700000001, quiet);
-            REQUIRE(states(left) == after);
-        }
-    }
+    const auto job = fixture::replay(before, made.log, again, whole, finished);
+    const auto undo = fixture::replay_undo(before, made, whole);
+    INFO(job.states << " and " << undo.states << " states, " << job.wrong << " and " << undo.wrong
+                    << " wrong, " << job.unfinished << " not imported, " << undo.unfinished
+                    << " not given back");
+    CHECK(made.refused == 0);
+    CHECK(job.good());
+    CHECK(undo.good());
 }
 
 TEST_CASE("what is exported for other programs is what the set says", "[export]") {

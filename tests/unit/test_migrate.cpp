@@ -18,6 +18,8 @@
 #include "libremap/metadata.hpp"
 #include "libremap/migrate.hpp"
 #include "libremap/older_format.hpp"
+#include "replay.hpp"
+#include "sample_set.hpp"
 #include "scratch.hpp"
 
 using namespace remap;
@@ -89,6 +91,8 @@ AdoptPlan bare_plan(BlockIo& main, BlockIo& spare, std::uint32_t block_size = 51
 struct View {
     std::uint8_t state = 0;
     Image bytes;
+
+    friend bool operator==(const View&, const View&) = default;
 };
 
 std::map<std::uint64_t, View> view_of(BlockIo& spare) {
@@ -371,35 +375,87 @@ TEST_CASE("migrate: sectors that cannot be read are lost, slots that fail are ba
                         [](const Entry& e) { return e.state() == REMAP_ENTRY_BAD; }) == 2);
 }
 
-TEST_CASE("migrate: a power cut leaves no set or the whole one", "[migrate]") {
+TEST_CASE("migrate: a power cut leaves the former set, none or the new one, and can be undone",
+          "[migrate][undo][crash]") {
     MemoryIo old_spare = image("s01");
     MemoryIo main = image("s01.MAIN");
-    MemoryIo fresh("new", 4096);
-    const Image before = fresh.content();
     const auto older = read_older(old_spare);
-    const AdoptPlan adopt = bare_plan(main, fresh);
     const MigratePlan plan = plan_migration(old_spare, main, *older, {});
-    RecordingIo recorder(fresh);
-    Observer quiet;
-    write_migrated(old_spare, main, recorder, adopt, plan, quiet);
-    const auto whole = view_of(fresh);
-    unsigned int none = 0;
-    for (std::size_t cut = 0; cut <= recorder.events().size(); cut++) {
-        for (const std::uint64_t torn : {0U, 1U, 7U}) {
-            Image content = before;
-            recorder.replay(content, cut, torn);
-            MemoryIo left("left", content);
-            if (!scan_superblocks(left).winner) {
-                none++;
-                continue;
-            }
-            const auto view = view_of(left);
-            REQUIRE(view.size() == whole.size());
-            for (const auto& [block, seen] : whole)
-                REQUIRE(view.at(block).bytes == seen.bytes);
-        }
+    const test::SampleSet other(test::SampleOptions{4096, 4096, 9, 8, 20, 77});
+    MemoryIo blank("new", 4096);
+    const AdoptPlan adopt = bare_plan(main, blank);
+    const SpareJob migrate = [&](BlockIo& spare, Observer& observer) {
+        write_migrated(old_spare, main, spare, adopt, plan, observer);
+    };
+    const fixture::Job again = [&](BlockIo&, BlockIo& spare) {
+        Observer quiet;
+        migrate(spare, quiet);
+    };
+    const auto view = [](const fixture::Pair& pair) {
+        MemoryIo spare("new", pair.spare);
+        return view_of(spare);
+    };
+
+    for (const bool over_another_set : {false, true}) {
+        const fixture::Pair before{
+            {}, over_another_set ? other.spare.content() : blank.content(), 512};
+        const fixture::LoggedRun made =
+            fixture::run_with_undo(before, migrate, migration_reserve(adopt, plan));
+        const std::string old = fixture::dump_text(before);
+        const auto migrated = view(made.after);
+        const fixture::Holds finished = [&](const fixture::Pair& state) {
+            return view(state) == migrated;
+        };
+        const fixture::Holds whole = [&](const fixture::Pair& state) {
+            const std::string now = fixture::dump_text(state);
+            return now.empty() || now == old || finished(state);
+        };
+        const auto job = fixture::replay(before, made.log, again, whole, finished);
+        const auto undo = fixture::replay_undo(before, made, whole);
+        INFO(job.states << " and " << undo.states << " states, " << job.wrong << " and "
+                        << undo.wrong << " wrong, " << job.unfinished << " not migrated, "
+                        << undo.unfinished << " not given back");
+        CHECK(migrated.size() == 12);
+        CHECK(made.refused == 0);
+        CHECK(job.good());
+        CHECK(undo.good());
     }
-    CHECK(none > 0);
+}
+
+TEST_CASE("migrate: slots that fail are others' turn also when there is an undo file",
+          "[migrate][undo]") {
+    MemoryIo old_spare = image("s01");
+    MemoryIo main = image("s01.MAIN");
+    const test::SampleSet other(test::SampleOptions{4096, 4096, 9, 8, 20, 77});
+    MemoryIo fresh = other.spare;
+    const AdoptPlan adopt = bare_plan(main, fresh);
+    const MigratePlan plan = plan_migration(old_spare, main, *read_older(old_spare), {});
+    const scratch::Folder folder;
+    FaultIo bad(fresh);
+    Observer quiet;
+    bad.bad_writes = {adopt.superblock.slot_sector(adopt.skip_slots + 1)};
+    bad.bad_reads = {adopt.superblock.slot_sector(adopt.skip_slots + 2)};
+    std::string told;
+    const UndoWish wish{folder.file("undo"), {}, [&told](const std::string& text) { told = text; }};
+    run_logged(
+        bad, wish, migration_reserve(adopt, plan),
+        [&](BlockIo& spare, Observer& observer) {
+            write_migrated(old_spare, main, spare, adopt, plan, observer);
+        },
+        quiet);
+    CHECK(told.find("remap-fsck --undo " + folder.file("undo")) != std::string::npos);
+    const Table table = load_intact_table(fresh, load_superblock(fresh));
+    CHECK(std::count_if(table.entries.begin(), table.entries.end(),
+                        [](const Entry& e) { return e.state() == REMAP_ENTRY_BAD; }) == 2);
+    CHECK(view_of(fresh).size() == 12);
+    // The sector that could not be read is the only one that is not given back.
+    const UndoLog log = read_undo(folder.file("undo"));
+    CHECK(log.unreadable_sectors() == 1);
+    CHECK(undo_repair(log, fresh, nullptr).errors.empty());
+    MemoryIo expected = other.spare;
+    const std::uint64_t lost = *bad.bad_reads.begin();
+    expected.write(lost, fresh.BlockIo::read(lost, 1));
+    CHECK(fresh.content() == expected.content());
 }
 
 TEST_CASE("remap-dump migrate and its neighbours as a user calls them", "[migrate][cli]") {

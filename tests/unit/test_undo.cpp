@@ -82,7 +82,7 @@ std::optional<CheckResult> repair_logged(BlockIo& spare, BlockIo* main, UndoSink
     const Rehearsal rehearsal = rehearse(result, spare, main, wanted);
     if (rehearsal.journal.empty())
         return std::nullopt;
-    const UndoHeader header = undo_header(result, rehearsal);
+    const UndoHeader header = undo_header(*result.superblock, rehearsal);
     write_undo(sink, header, rehearsal.journal, spare, main);
     CHECK(apply_rehearsed(result, rehearsal, spare, main, wanted, sink, header.id) == 0);
     return result;

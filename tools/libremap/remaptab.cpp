@@ -145,9 +145,11 @@ Remaptab Remaptab::load(const std::string& file) {
         }
         fail(file, "cannot read");
     }
-    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-    if (in.bad()) {
-        fail(file, "cannot read");
+    std::string text;
+    try {
+        text.assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+    } catch (const std::ios_base::failure&) {
+        fail(file, "cannot read");  // a directory, for one
     }
     return parse(text, file);
 }
