@@ -14,7 +14,8 @@ _SCRIPT = f"""
 
 def of_module(report: str, module: str):
     """Those of kmemleak's records that name the module, or one that has been unloaded: of these only addresses are known."""
-    named = re.compile(rf"\[{module}\]|\[<[0-9a-f]+>\] 0x")
+    # before the kernel has enough randomness to hash them, the addresses in [<>] are "(____ptrval____)"
+    named = re.compile(rf"\[{module}\]|\[<[^>]+>\] 0x")
     records = re.split(r"^(?=unreferenced object )", report, flags=re.M)
     return [record.rstrip() for record in records if record.startswith("unreferenced") and named.search(record)]
 
