@@ -179,6 +179,16 @@ TEST_CASE("the older project's spares are recognised and read", "[older]") {
         CHECK(json["entries"].size() == row.entries);
         CHECK(json["cannot_tell"].size() > 0);
     }
+    // Damaged beyond use it is still not to be overwritten by mistake.
+    MemoryIo damaged = image("s11");
+    for (std::uint64_t sector = 0; sector < 64; sector++)
+        REQUIRE(damaged.try_write(sector, std::vector<std::uint8_t>(512)) == 0);
+    REQUIRE_FALSE(recognise_older(damaged));
+    std::vector<std::uint8_t> magic_alone(512);
+    std::copy_n("4RMD", 4, magic_alone.begin());
+    REQUIRE(damaged.try_write(0, magic_alone) == 0);
+    CHECK(recognise_older(damaged) == OlderKind::dmr4);
+    CHECK(read_older(damaged));
     MemoryIo nothing("zeroes", 4096);
     CHECK_FALSE(recognise_older(nothing));
     CHECK_FALSE(read_older(nothing));

@@ -266,14 +266,11 @@ std::optional<OlderKind> recognise_older(BlockIo& spare) {
             return;
         if (place == 0 && std::equal(dmremap3_magic.begin(), dmremap3_magic.end(), bytes.begin()))
             kind = OlderKind::dmremap3;
-        if (kind == OlderKind::dmr4 || number_at<std::uint32_t>(bytes, 0) != dmr4_magic ||
-            number_at<std::uint32_t>(bytes, 4) != dmr4_version)
+        if (kind == OlderKind::dmr4 || number_at<std::uint32_t>(bytes, 0) != dmr4_magic)
             return;
-        const auto size = number_at<std::uint32_t>(bytes, 32);
-        if (size == dmr4_size)
-            kind = OlderKind::dmr4;
-        else if (size == script_structure_size)
-            kind = OlderKind::script;
+        // A damaged one is one all the same: nobody is to overwrite it by mistake.
+        kind = number_at<std::uint32_t>(bytes, 32) == script_structure_size ? OlderKind::script
+                                                                            : OlderKind::dmr4;
     };
 
     for (const std::uint64_t place : dmr4_places)
