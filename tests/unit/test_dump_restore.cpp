@@ -47,6 +47,7 @@ std::string refusal(const std::string& dump) {
     try {
         set_from(dump);
     } catch (const Error& error) {
+        CHECK(error.code() == Exit::unrecognised);
         return error.what();
     }
     return {};
@@ -214,6 +215,11 @@ TEST_CASE("what is not a dump is refused with line and byte", "[dump][restore]")
          "once"},
         {"text: a line without end", replaced(text, "\n0 0 mapped", "\n" + std::string(9000, '7')),
          "4096 bytes"},
+        {"a label too long",
+         replaced(json, "\"label\": \"", "\"label\": \"" + std::string(70, 'a')), "longer than"},
+        {"text: a label too long",
+         replaced(text, "superblock.label ", "superblock.label " + std::string(70, 'a')),
+         "longer than"},
         {"JSON: white space without end", "{" + std::string(3U << 20, ' '), "1048576"},
         {"JSON: text without end", "{\"" + std::string(3U << 20, 'a'), "1048576"},
     };

@@ -6,9 +6,16 @@
 #include <iosfwd>
 #include <string>
 
+#include "libremap/error.hpp"
 #include "libremap/set_visitor.hpp"
 
 namespace remap {
+
+/// What a command line must not say, such as a label that is too long, makes a dump one that is not
+/// recognised.
+constexpr Exit exit_of_dump(Exit code) {
+    return code == Exit::usage ? Exit::unrecognised : code;
+}
 
 /// Reads a whole dump and shows it to `set`. Throws Error (unrecognised), with line and byte, for
 /// anything that is not a dump, has a field too many, too few or twice, or that `set` refuses. Uses

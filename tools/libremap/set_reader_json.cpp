@@ -106,7 +106,7 @@ void JsonDump::tell(const Call& call) {
     try {
         call();
     } catch (const Error& error) {
-        throw Error(error.code(),
+        throw Error(exit_of_dump(error.code()),
                     cat(name_, ": line ", in_.line(), ", byte ", in_.byte(), ": ", error.what()));
     }
 }

@@ -56,7 +56,7 @@ void TextDump::tell(const Call& call) const {
     try {
         call();
     } catch (const Error& error) {
-        throw Error(error.code(),
+        throw Error(exit_of_dump(error.code()),
                     cat(name_, ": line ", line_, ", byte ", byte_, ": ", error.what()));
     }
 }
