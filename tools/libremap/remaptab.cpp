@@ -138,6 +138,13 @@ Remaptab Remaptab::parse(std::string_view text, std::string file) {
 }
 
 Remaptab Remaptab::load(const std::string& file) {
+    // A pipe would wait for somebody to write to it, at boot for ever.
+    struct stat status {};
+    if (::stat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode) &&
+        !S_ISCHR(status.st_mode)) {
+        throw Error(Exit::operational, cat(file, ": expected a file, found ",
+                                           S_ISDIR(status.st_mode) ? "a directory" : "no file"));
+    }
     std::ifstream in(file, std::ios::binary);
     if (!in) {
         if (errno == ENOENT) {
