@@ -47,7 +47,7 @@ std::string refusal(const std::string& dump) {
     try {
         set_from(dump);
     } catch (const Error& error) {
-        CHECK(error.code() == Exit::unrecognised);
+        CHECK((error.code() == Exit::unrecognised || error.code() == Exit::operational));
         return error.what();
     }
     return {};

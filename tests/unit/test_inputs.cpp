@@ -238,6 +238,11 @@ bool makes_it(const Row& row) {
     return std::strstr(row.words, "-o {}") || std::strstr(row.words, "-z {}");
 }
 
+/// Is the input the name of a remap device, whatever file has the same?
+bool takes_a_name(const Row& row) {
+    return row.words == std::string("status {}") || row.words == std::string("close {}");
+}
+
 /// remap-fsck's findings are what it prints, whatever they mean; all other trouble is on standard
 /// error, and then there is nothing else.
 bool reports_on_stdout(const Row& row, Input input) {
@@ -267,6 +272,8 @@ void check_rows_of(const std::string& tool) {
                 CHECK(said.find(machine.path(input)) != std::string::npos);
             if (makes_it(row))
                 CHECK(said.find("File exists") != std::string::npos);
+            else if (takes_a_name(row))
+                CHECK(said.find(" device") != std::string::npos);
             else if (input <= unreadable)
                 CHECK((said.find(troubles.at(input)) != std::string::npos ||
                        said.find(": expected ") != std::string::npos));
