@@ -462,13 +462,21 @@ TEST_CASE("unreadable copies are rewritten; if that fails the rest is still done
     }
 }
 
-TEST_CASE("a smaller device is reported, a larger one is fine") {
+TEST_CASE("a smaller device is reported and left as it is, a larger one is fine") {
     SampleSet set = big_sample();
     auto content = set.spare.content();
 
     content.resize(content.size() - 100 * sector_size);
     MemoryIo shorter("shorter.img", content);
+    // Damage that would be repaired, and such as -y would salvage.
+    scribble(shorter, set.superblock.sb_sector[1], 2);
+    for (unsigned int copy = 0; copy < set.superblock.segment().nr_copies; copy++)
+        scribble(shorter, set.superblock.table_sector(0, copy), 8);
+    content = shorter.content();
     const CheckResult cut = repair(shorter, nullptr, true);
+    CHECK(cut.plan.empty());
+    CHECK_FALSE(cut.refused.empty());
+    CHECK((shorter.content() == content));
     const Ids found = ids(cut);
     CHECK(std::count(found.begin(), found.end(), "RMF-0401") == 1);
     CHECK(std::count(found.begin(), found.end(), "RMF-0109") == 1);

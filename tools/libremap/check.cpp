@@ -134,6 +134,7 @@ class Checker {
     void check_main();
     void check_labels();
     void check_label(unsigned int number, std::vector<Finding>& repairs);
+    void refuse(const std::string& why);
     void refuse_newer(const char* structure, std::uint64_t sector, const FieldProblem& problem);
     void check_identity(BlockIo& io, remap_role role);
     bool in_exposed_extent(std::uint64_t block) const;
@@ -328,8 +329,11 @@ void Checker::check_set_state() {
     const std::uint64_t size = spare_.size();
     const std::uint32_t flags = sb().head.flags;
 
-    if (const auto bad = check_geometry(sb(), size))
+    if (const auto bad = check_geometry(sb(), size)) {
+        // What is missing may be there, beyond a wrong partition table or in a whole copy.
         explain(add("RMF-0401", spare_, "device"), *bad);
+        refuse("a part of the device is missing");
+    }
     if (size / REMAP_SB_SECTORS > sb().spare_size / REMAP_SB_SECTORS) {
         Finding& finding = add("RMF-0402", spare_, "device");
         finding.expected = cat(sb().spare_size, " sectors");
@@ -780,6 +784,14 @@ void Checker::note_filler(std::uint64_t block, Verdict verdict, int error) {
     last->error = error;
 }
 
+/// Nothing is written, and what was planned already is not.
+void Checker::refuse(const std::string& why) {
+    result_.refused = why;
+    for (Finding& finding : result_.findings)
+        finding.repairable = false;
+    result_.plan.clear();
+}
+
 /// Whoever wrote this knows more than we do: nothing is touched.
 void Checker::refuse_newer(const char* structure, std::uint64_t sector,
                            const FieldProblem& problem) {
@@ -789,10 +801,7 @@ void Checker::refuse_newer(const char* structure, std::uint64_t sector,
     finding.verdict = verdict_name(Verdict::newer_version);
     explain(finding, problem);
     result_.unknown = true;
-    result_.refused = cat("a ", structure, " of a newer format");
-    for (Finding& other : result_.findings)
-        other.repairable = false;
-    result_.plan.clear();
+    refuse(cat("a ", structure, " of a newer format"));
     main_is_ours_ = false;
 }
 

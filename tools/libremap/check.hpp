@@ -129,8 +129,8 @@ struct CheckResult {
     std::optional<Label> label;            ///< the newest of the main, if one was given
     std::uint64_t slots_used = 0;
     std::uint64_t slots_total = 0;  ///< without the reserved ones
-    /// Why nothing may be written whatever the findings say (newer format, unknown features), or
-    /// empty.
+    /// Why nothing may be written whatever the findings say (newer format, unknown features, a
+    /// device cut short), or empty.
     std::string refused;
     /// There is nothing of ours, or it is of a newer format: fsck::operational.
     bool unknown = false;
