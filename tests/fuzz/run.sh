@@ -1,15 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# One run of a fuzz target, by ctest: run.sh PROGRAM SEEDS FOUND SECONDS [SEED]. FOUND keeps what the runs found: new
-# inputs in FOUND/corpus, and in FOUND/crash-*, slow-unit-* and so on what must be mended. These are tried first.
+# One run of a fuzz target, by ctest: run.sh PROGRAM SEEDS FOUND OPTION... FOUND keeps what the runs found: new inputs
+# in FOUND/corpus, and in FOUND/crash-*, slow-unit-* and so on what must be mended. These are tried first.
 set -eu
 
 program=$1
 seeds=$2
 found=$3
-seconds=$4
-seed=${5:-0}
+shift 3
 
 [ -d "$seeds" ] || {
     echo "run.sh: no seeds in $seeds" >&2
@@ -26,5 +25,5 @@ for input in "$found"/crash-* "$found"/timeout-* "$found"/oom-* "$found"/leak-*;
     "$program" -timeout=20 "$input"
     mv "$input" "$found/corpus"
 done
-exec "$program" -seed="$seed" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=32768 -len_control=20 \
+exec "$program" "$@" -timeout=20 -rss_limit_mb=2048 -max_len=32768 -len_control=20 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$found/" "$found/corpus" "$seeds"
