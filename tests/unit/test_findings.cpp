@@ -50,6 +50,23 @@ TEST_CASE("a superblock copy of another set, in the minority, is named and repla
     CHECK(all_ids(check_set(set.spare, nullptr)).empty());
 }
 
+TEST_CASE("none of two sets' superblocks is replaced while nothing proves whose the table is",
+          "[findings]") {
+    SampleSet set = sample();
+    SampleSet other({4096, 2560, 9, 8, 600, 77});
+
+    // The table is the minority's: what a majority of superblocks says is no proof.
+    for (unsigned int copy = 0; copy < REMAP_SB_COPIES; copy++) {
+        if (copy != 1)
+            write_superblock_copy(set.spare, other.superblock, copy);
+    }
+    const auto before = set.spare.content();
+    const CheckResult result = repair(set.spare, nullptr, true);
+    CHECK_FALSE(result.refused.empty());
+    CHECK(result.exit_bits() == fsck::uncorrected);
+    CHECK((set.spare.content() == before));
+}
+
 TEST_CASE("a superblock copy that is half of two writes is called torn", "[findings]") {
     SampleSet set = sample();
     const std::uint64_t sector = set.superblock.sb_sector[2];
@@ -113,6 +130,14 @@ TEST_CASE("what is unusual about a set but no damage is a note", "[findings]") {
         set.new_epoch();
         write_label(set, 0, old);
         expected = {"RMF-0509"};
+    }
+    SECTION("a label and filler that adoption could not write") {
+        for (auto& extent : set.superblock.hidden)
+            extent.flags = REMAP_HIDDEN_EXPOSED;
+        set.write_all();
+        scribble(set.main, set.superblock.label_sector[1], 1, 0);
+        scribble(set.main, 3, 1, 0);
+        expected = {"RMF-0511", "RMF-0511"};
     }
     SECTION("filler cannot be read") {
         FaultIo main(set.main);

@@ -634,9 +634,13 @@ void Checker::check_provable() {
             std::span(table.entries)
                 .subspan(index * REMAP_ENTRIES_PER_BLOCK, REMAP_ENTRIES_PER_BLOCK),
             undecided));
-    // Of two sets nobody knows whose table this is.
-    if (blocks.empty() || result_.scan.ambiguous)
+    if (blocks.empty())
         return;
+    // Nobody knows whose table this is, and the superblocks are all that there is to tell.
+    if (result_.scan.ambiguous) {
+        refuse("there are superblocks of two sets, and the table is not whole");
+        return;
+    }
     result_.loss = settle_loss(sb(), table, blocks);
     const Loss& loss = result_.loss;
     Finding& finding = add("RMF-0216", spare_, "table");
