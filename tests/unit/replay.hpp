@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <sstream>
@@ -18,6 +17,7 @@
 #include "libremap/logged_job.hpp"
 #include "libremap/set_writer.hpp"
 #include "libremap/undo.hpp"
+#include "long_run.hpp"
 #include "memory_sink.hpp"
 #include "set_fixture.hpp"
 
@@ -39,10 +39,10 @@ inline bool same(const Pair& a, const Pair& b) {
 }
 
 /// Every state that a power cut leaves of `log` must pass `fits`, and `again` must lead from there
-/// (without REMAP_TEST_LONG: from every sixteenth) to one that is `finished`.
+/// (in a short run: from every sixteenth) to one that is `finished`.
 inline Replayed replay(const Pair& before, const std::vector<Event>& log, const Job& again,
                        const Holds& fits, const Holds& finished) {
-    const bool every = std::getenv("REMAP_TEST_LONG") != nullptr;
+    const bool every = remap::test::long_run();
     Replayed found;
     const auto ends = [&](const Pair& state) {
         try {

@@ -2,12 +2,12 @@
 //
 // What fsck finds, and that its repairs bring back what was there.
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <set>
 
 #include "catch.hpp"
 #include "libremap/check.hpp"
+#include "long_run.hpp"
 #include "sample_set.hpp"
 
 using namespace remap;
@@ -743,7 +743,7 @@ TEST_CASE("a finding names device, copy, place, what was expected and what was f
         CHECK(text.find(part) != std::string::npos);
 }
 
-TEST_CASE("every flipped bit of every metadata copy is found and repaired") {
+TEST_CASE("every flipped bit of every metadata copy is found and repaired", "[long]") {
     const SampleSet good(SampleOptions{4096, 2048, 9, 4, 5, 1});
     const Superblock& sb = good.superblock;
     // A prime stride reaches every field of some copy; REMAP_TEST_LONG=1 takes every bit of all.
@@ -752,7 +752,7 @@ TEST_CASE("every flipped bit of every metadata copy is found and repaired") {
 #else
     constexpr std::uint64_t prime = 17;
 #endif
-    const bool all = std::getenv("REMAP_TEST_LONG") != nullptr;
+    const bool all = long_run();
     const std::uint64_t stride = all ? 1 : prime;
     std::vector<std::uint64_t> places(sb.sb_sector.begin(), sb.sb_sector.end());
     SampleSet set = good;
@@ -774,7 +774,7 @@ TEST_CASE("every flipped bit of every metadata copy is found and repaired") {
     CHECK(wrong == 0);
 }
 
-TEST_CASE("every flipped bit of label and filler is found, or is padding") {
+TEST_CASE("every flipped bit of label and filler is found, or is padding", "[long]") {
     // What the format leaves open: of a block that is larger than a label, the rest.
     const auto padding = [](const Superblock& sb, std::uint64_t bit) {
         return bit / 8 >= REMAP_LABEL_SIZE && bit / 8 < sb.block_size();
@@ -784,7 +784,7 @@ TEST_CASE("every flipped bit of label and filler is found, or is padding") {
     const auto magic = [](std::uint64_t bit) {
         return bit / 8 < offsetof(remap_head, magic) + sizeof(remap_head::magic);
     };
-    const bool all = std::getenv("REMAP_TEST_LONG") != nullptr;
+    const bool all = long_run();
 
     for (const SampleOptions& options :
          {SampleOptions{4096, 2048, 9, 4, 5, 1}, SampleOptions{4096, 4096, 12, 2, 5, 1}}) {
@@ -850,11 +850,10 @@ TEST_CASE("no codec takes any copy with one flipped bit") {
     CHECK(accepted == 0);
 }
 
-TEST_CASE("random damage never crashes, and a repair never costs what was readable") {
-    const int rounds = std::getenv("REMAP_TEST_LONG") ? 10000 : 200;
+TEST_CASE("random damage never crashes, and a repair never costs what was readable", "[long]") {
     std::mt19937 random(20);
 
-    for (int round = 0; round < rounds; round++) {
+    for (unsigned int round = 0; round < property_rounds(); round++) {
         SampleSet set(SampleOptions{8192, 4096 + random() % 4096, 9, 4 + random() % 8,
                                     1 + random() % 500, static_cast<std::uint32_t>(random())});
         const int hits = 1 + static_cast<int>(random() % 6);
@@ -884,9 +883,9 @@ TEST_CASE("random damage never crashes, and a repair never costs what was readab
     }
 }
 
-TEST_CASE("garbage with the right checksum never crashes") {
+TEST_CASE("garbage with the right checksum never crashes", "[long]") {
     std::mt19937 random(21);
-    const int rounds = std::getenv("REMAP_TEST_LONG") ? 20000 : 500;
+    const int rounds = long_run() ? 20000 : 500;
 
     for (int round = 0; round < rounds; round++) {
         SampleSet set(SampleOptions{4096, 2048, 9, 4, 5, static_cast<std::uint32_t>(round)});

@@ -2,7 +2,6 @@
 //
 // Dumps of a set and sets from dumps: what comes back is what was there, and what is not a dump
 // is refused with the place where it goes wrong.
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -16,6 +15,7 @@
 #include "libremap/restore.hpp"
 #include "libremap/set_reader.hpp"
 #include "libremap/set_writer.hpp"
+#include "long_run.hpp"
 #include "replay.hpp"
 #include "sample_set.hpp"
 #include "scratch.hpp"
@@ -92,17 +92,12 @@ void vary(SampleSet& set, std::mt19937& random) {
     set.write_all();
 }
 
-unsigned int rounds() {
-    const char* const wanted = std::getenv("REMAP_PROPERTY_ROUNDS");
-    return wanted ? static_cast<unsigned int>(std::strtoul(wanted, nullptr, 10)) : 200;
-}
-
 }  // namespace
 
-TEST_CASE("dump, restore, dump: the same dump, and the same bytes", "[dump][restore]") {
+TEST_CASE("dump, restore, dump: the same dump, and the same bytes", "[dump][restore][long]") {
     std::mt19937 random(20);
 
-    for (unsigned int round = 0; round < rounds(); round++) {
+    for (unsigned int round = 0; round < property_rounds(); round++) {
         CAPTURE(round);
         SampleSet set(options_number(random));
         vary(set, random);
@@ -317,7 +312,7 @@ std::vector<std::pair<const char*, SampleSet>> targets(const SampleSet& set) {
 }  // namespace
 
 TEST_CASE("restore: a power cut leaves the former set, none, or the new one, and can be undone",
-          "[restore][undo][crash]") {
+          "[restore][undo][crash][long]") {
     SampleSet newer({1024, 2400, 9, 8, 300, 4});
     newer.entries[20] = Entry::make(REMAP_ENTRY_MAPPED, 900, REMAP_CAUSE_WRITE, 5, 999, 1);
     newer.write_all();
@@ -437,6 +432,20 @@ TEST_CASE("remap-dump restore as a user calls it", "[restore][cli]") {
         CHECK(scratch::slurp(spare) == image(damaged));
         CHECK(scratch::run({tool, "restore", "-y", dump, spare}).code == 0);
         CHECK(scratch::slurp(spare) == image(set));
+    }
+    SECTION("and back again") {
+        SampleSet damaged = set;
+        wipe_superblocks(damaged.spare);
+        scribble(damaged.spare, set.superblock.table_sector(0, 1), 8);
+        scratch::spill(spare, image(damaged));
+        const std::string undo = folder.file("undo");
+        CHECK(scratch::run({tool, "restore", "-y", "-z", undo, dump, spare}).code == 0);
+        CHECK(scratch::slurp(spare) == image(set));
+        CHECK(scratch::run({REMAP_BIN_DIR "/remap-fsck", "--undo", undo, spare}).code == 0);
+        CHECK(scratch::slurp(spare) == image(damaged));
+        // It is never overwritten.
+        CHECK(scratch::run({tool, "restore", "-y", "-z", undo, dump, spare}).code == 8);
+        CHECK(scratch::slurp(spare) == image(damaged));
     }
     SECTION("a set that is in order, another set, a main, a payload are not overwritten") {
         const SampleSet other({4096, 4096, 9, 8, 20, 77});

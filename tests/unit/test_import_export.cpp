@@ -217,7 +217,7 @@ TEST_CASE("import refuses what is damaged, half done or has no copy to spare", "
 }
 
 TEST_CASE("import: a power cut leaves each block as before or lost, and can be undone",
-          "[import][undo][crash]") {
+          "[import][undo][crash][long]") {
     // One table block is one commit behind in its second copy, as a cut leaves it.
     SampleSet set({4096, 2048, 9, 8, 20, 6});
     const Superblock& sb = set.superblock;
@@ -471,7 +471,9 @@ TEST_CASE("output: what does not get there is noticed, a reader who goes is not"
     for (const std::string& verb :
          {std::string("show"), std::string("show --timeline --json"), std::string("export"),
           std::string("export --format text"), std::string("export --format ddrescue"),
-          std::string("export --format badblocks --block-size 512")}) {
+          std::string("export --format badblocks --block-size 512"), std::string("scan"),
+          std::string("scan --json"), std::string("hexdump --sector 8"),
+          std::string("hexdump --json --sector 8")}) {
         CAPTURE(verb);
         const std::string call = std::string(bin) + " " + verb + " " + spare;
         const auto full = scratch::run({"sh", "-c", call + " >/dev/full"});

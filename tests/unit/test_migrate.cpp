@@ -386,7 +386,7 @@ TEST_CASE("migrate: sectors that cannot be read are lost, slots that fail are ba
 }
 
 TEST_CASE("migrate: a power cut leaves the former set, none or the new one, and can be undone",
-          "[migrate][undo][crash]") {
+          "[migrate][undo][crash][long]") {
     MemoryIo old_spare = image("s01");
     MemoryIo main = image("s01.MAIN");
     const auto older = read_older(old_spare);
@@ -511,6 +511,13 @@ TEST_CASE("remap-dump migrate and its neighbours as a user calls them", "[migrat
     CHECK(json["entries"].size() == 12);
     CHECK(json["copied"] == 10);
     CHECK(json["lost"] == 2);
+    const std::string undo = folder.file("undo");
+    const std::string main_before = scratch::slurp(main);
+    CHECK(migrate({"-y", "-z", undo, "--main", main, old_spare, fresh}).code == 1);
+    CHECK(scratch::slurp(fresh) != std::string(8U << 20, '\0'));
+    CHECK(scratch::run({REMAP_BIN_DIR "/remap-fsck", "--undo", undo, fresh}).code == 0);
+    CHECK(scratch::slurp(fresh) == std::string(8U << 20, '\0'));
+    CHECK(scratch::slurp(main) == main_before);
     const auto done = migrate({"-y", "--main", main, old_spare, fresh});
     CHECK(done.code == 1);
     CHECK(done.out.find("outcome doubtful") != std::string::npos);

@@ -186,7 +186,7 @@ fixture::LoggedRun logged(const Pair& before, const Case& c) {
 }  // namespace
 
 TEST_CASE("a power cut in any repair leaves what was there or what the repair makes of it",
-          "[fsck][crash]") {
+          "[fsck][crash][long]") {
     for (const Case& c : cases()) {
         const Pair before = damaged(c);
         const auto log = fixture::record(before, repair_of(c));
@@ -203,7 +203,7 @@ TEST_CASE("a power cut in any repair leaves what was there or what the repair ma
 }
 
 TEST_CASE("a power cut in a repair or in its undo keeps no undo from giving back identical bytes",
-          "[undo][crash]") {
+          "[undo][crash][long]") {
     for (const Case& c : cases()) {
         const Pair before = damaged(c);
         const fixture::LoggedRun made = logged(before, c);

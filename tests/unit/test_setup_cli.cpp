@@ -527,6 +527,22 @@ TEST_CASE("Help shows examples, the version is one line, JSON is JSON", "[cli]")
     CHECK(nlohmann::json::parse(status.out).contains("devices"));
 }
 
+TEST_CASE("Output that cannot be written is noticed", "[cli]") {
+    const Images images;
+    REQUIRE(images.format().code == 0);
+    const std::string tool = REMAP_BIN_DIR "/remapsetup ";
+
+    for (const std::string& verb :
+         {std::string("list"), std::string("list --json"), std::string("status --json"),
+          "probe " + images.spare, "probe --udev " + images.main}) {
+        CAPTURE(verb);
+        REQUIRE_FALSE(scratch::run({"sh", "-c", tool + verb}).out.empty());
+        const auto full = scratch::run({"sh", "-c", tool + verb + " >/dev/full"});
+        CHECK(full.code == 8);
+        CHECK(contains(full.err, "No space left"));
+    }
+}
+
 TEST_CASE("Without any known set open --all says so and succeeds", "[cli]") {
     const scratch::Folder folder;
     const auto all = setup({"open", "--all", "--remaptab", folder.file("none")});

@@ -18,6 +18,7 @@
 #include "libremap/rehearsal.hpp"
 #include "libremap/undo.hpp"
 #include "libremap/undo_place.hpp"
+#include "long_run.hpp"
 #include "sample_set.hpp"
 #include "scratch.hpp"
 
@@ -124,12 +125,11 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("undo gives back identical bytes after any damage and repair", "[undo]") {
-    const int rounds = std::getenv("REMAP_TEST_LONG") ? 10000 : 200;
+TEST_CASE("undo gives back identical bytes after any damage and repair", "[undo][long]") {
     std::mt19937 random(30);
-    int repaired = 0;
+    unsigned int repaired = 0;
 
-    for (int round = 0; round < rounds; round++) {
+    for (unsigned int round = 0; round < property_rounds(); round++) {
         SampleSet set(SampleOptions{8192, 4096 + random() % 4096, 9, 4 + random() % 8,
                                     1 + random() % 500, static_cast<std::uint32_t>(random())});
         const auto& sb = set.superblock;
@@ -165,7 +165,7 @@ TEST_CASE("undo gives back identical bytes after any damage and repair", "[undo]
         // Once more: nothing is left to do, and that is no error.
         CHECK(undo_repair(log, set.spare, &set.main).restored == 0);
     }
-    CHECK(repaired > rounds / 2);
+    CHECK(repaired > property_rounds() / 2);
 }
 
 TEST_CASE("the undo file is whole before the first change, and power may fail anywhere", "[undo]") {
