@@ -150,6 +150,17 @@ def test_yesterdays_spare_is_refused_with_both_epochs_named(boot, members):
     says(vm.try_run("remapsetup open {spare} data"), 2, "epoch")
 
 
+def test_members_on_other_hardware_are_named_and_no_damage(boot, members, disk):
+    main, spare = members()
+    moved_main, moved_spare = disk("moved_main", "32M"), disk("moved_spare", "8M")
+    vm = boot(main, spare, moved_main, moved_spare)
+    vm.run(f"{FORMAT} {{main}} {{spare}}")
+    assert "other hardware" not in vm.run("remap-fsck -n --main {main} {spare}").stdout
+    vm.run("dd if={main} of={moved_main} bs=1M conv=fsync && dd if={spare} of={moved_spare} bs=1M conv=fsync")
+    found = json.loads(vm.run("remap-fsck -n --json --main {moved_main} {moved_spare}").stdout)["findings"]
+    assert {(finding["id"], finding["found"]) for finding in found} == {("RMF-0407", "serial moved_spare"), ("RMF-0514", "serial moved_main")}
+
+
 def test_a_newer_format_is_refused(boot, members):
     main, spare = members()
     format_set(main, spare)
