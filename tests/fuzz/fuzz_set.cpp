@@ -2,10 +2,12 @@
 //
 // A whole set through dump, check and repair. Input: flags, then hostile_set.hpp's. What is
 // promised whatever lies on the disks: readers do not write; a repair that is said to lose nothing
-// loses nothing; a second repair finds nothing to do; what fsck calls sound can be opened.
+// loses nothing; a second repair finds nothing to do (a third, where the superblock was made anew);
+// what fsck calls sound can be opened.
 #include <algorithm>
 #include <map>
 #include <sstream>
+#include <string_view>
 
 #include "hostile_set.hpp"
 #include "libremap/check.hpp"
@@ -14,6 +16,7 @@
 #include "libremap/text.hpp"
 
 using namespace remap;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -62,6 +65,12 @@ struct Meaning {
 
 bool complete(const CheckResult& result) {
     return result.superblock && result.superblock->head.state == REMAP_STATE_COMPLETE;
+}
+
+/// Was the superblock made anew? What follows from it is planned once it is accepted.
+bool made_anew(const CheckResult& result) {
+    return std::any_of(result.findings.begin(), result.findings.end(),
+                       [](const Finding& finding) { return finding.problem->id == "RMF-0119"sv; });
 }
 
 void check_findings(const CheckResult& result) {
@@ -116,11 +125,16 @@ void check_and_repair(fuzz::HostileSet& set, bool with_main, bool everything) {
     }
     const bool faults = !set.spare.bad_reads.empty() || !set.spare.bad_writes.empty() ||
                         !set.main.bad_writes.empty();
-    if (!faults && after.refused.empty()) {
-        set.freeze("the second repair has nothing left to do");
-        apply_plan(after, set.spare, main, wanted);
-        set.thaw();
+    if (faults || !after.refused.empty()) {
+        return;
     }
+    if (made_anew(before)) {
+        apply_plan(after, set.spare, main, wanted);
+        after = check_set(set.spare, main);
+    }
+    set.freeze("the second repair has nothing left to do");
+    apply_plan(after, set.spare, main, wanted);
+    set.thaw();
 }
 
 }  // namespace

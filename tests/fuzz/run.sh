@@ -22,8 +22,8 @@ export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 for input in "$found"/crash-* "$found"/timeout-* "$found"/oom-* "$found"/leak-*; do
     [ -e "$input" ] || continue
     echo "again: $input"
-    "$program" -timeout=20 "$input"
+    "$program" -timeout=60 "$input"
     mv "$input" "$found/corpus"
 done
-exec "$program" "$@" -timeout=20 -rss_limit_mb=2048 -max_len=32768 -len_control=20 \
+exec "$program" "$@" -timeout=60 -rss_limit_mb=2048 -max_len=32768 -len_control=20 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$found/" "$found/corpus" "$seeds"
