@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/entry.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/terminal.hpp"
 #include "completion/completion.hpp"
@@ -196,7 +197,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace remap_dump
 
-int main(int argc, char** argv) {
+int remap_dump_main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);
     try {
         return remap_dump::run(argc, argv);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/entry.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/terminal.hpp"
 #include "completion/completion.hpp"
@@ -138,7 +139,7 @@ int run(const Arguments& arguments) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int remap_fsck_main(int argc, char** argv) {
     CLI::App app("Check and repair the metadata of a dm-remap set.", "remap-fsck");
     Arguments arguments;
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <iostream>
 
+#include "cli/entry.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/terminal.hpp"
 #include "commands.hpp"
@@ -201,7 +202,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace remapsetup
 
-int main(int argc, char** argv) {
+int remapsetup_main(int argc, char** argv) {
     // A reader that has gone is an error of the output, which is checked, and must not end an
     // adoption.
     std::signal(SIGPIPE, SIG_IGN);

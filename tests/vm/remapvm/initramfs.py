@@ -192,7 +192,10 @@ def _project_layer() -> Path:
         archive = Archive()
         with tempfile.TemporaryDirectory() as folder:
             for name, tool in tools.items():
-                # without their 50 MB of debugging information, which each boot would unpack
+                if tool.is_symlink():  # one program with several names
+                    archive.link(f"usr/sbin/{name}", os.readlink(tool))
+                    continue
+                # without its 50 MB of debugging information, which each boot would unpack
                 small = Path(folder, name)
                 subprocess.run(["strip", "-o", small, tool], check=True)
                 _add_program(archive, small, f"usr/sbin/{name}")

@@ -195,6 +195,18 @@ class Machine:
         self._after_end()
         self.check_console()
 
+    def wait_up(self, timeout: float = 300):
+        """Wait for the agent of a machine that was started without."""
+        self._wait_agent(timeout)
+
+    def wait_console(self, text: str, timeout: float = 60):
+        """Wait until the console has shown this text."""
+        end = time.monotonic() + stretched(timeout)
+        while text not in self.console.text():
+            if not self.running or time.monotonic() > end:
+                raise CommandTimeout(f"{self.name} has not said {text!r} within {timeout} s; its console:\n{self.console.tail()}", None)
+            time.sleep(0.1)
+
     def set_faults(self, disk: Disk, **faults):
         """Change which sectors of a running machine's disk fail; arguments as for Faults.make(). In force on return."""
         disk.faults = Faults.make(**faults)

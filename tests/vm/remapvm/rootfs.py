@@ -54,6 +54,7 @@ MODULES = (
     "kernel/drivers/scsi/*.ko*",
     "kernel/fs/*.ko*",
     "kernel/fs/autofs",
+    "kernel/fs/btrfs",
     "kernel/fs/ext4",
     "kernel/fs/jbd2",
     "modules.order",
@@ -64,13 +65,12 @@ MODULES = (
 INITRAMFS_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ext4")
 
 IMAGE_MIB = 640
+LABEL = "system"
 JOURNAL_MIB = 4
 
 FILES = {
     "etc/hostname": "remap\n",
     "etc/machine-id": "0d8f3c5a9be34f7c8d1e6a2b4c7f9e10\n",
-    "etc/initramfs-tools/conf.d/machine": "MODULES=list\nFSTYPE=ext4\nCOMPRESS=zstd\n",
-    "etc/initramfs-tools/modules": "".join(f"{name}\n" for name in INITRAMFS_MODULES),
     # /etc/systemd/system: the harness's agent, and a console without a password
     "etc/systemd/system/vm-agent.service": """[Unit]
 Description=The test harness's agent
@@ -92,6 +92,21 @@ ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I vt220
 MASKED = ("getty@tty1.service", "getty-static.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service")
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What a root has beyond PACKAGES, FILES and INITRAMFS_MODULES: that of a stack of drivers, say."""
+
+    packages: tuple = ()
+    modules: tuple = ()  # in the initramfs
+    files: tuple = ()  # (path, content); they replace those of the same name
+    sets: tuple = ()  # more lines of remaptab
+    fs_type: str = "ext4"  # or btrfs
+    ours: bool = True  # without: no tool, rule, hook or module of ours, and no remaptab
+
+
+NOTHING = Extra()
+
+
 @dataclass
 class Root:
     """One built root file system. The files belong to the cache: copy the image before using it."""
@@ -101,11 +116,11 @@ class Root:
 
     @property
     def image(self) -> Path:
-        """The ext4 file system, a sparse file."""
+        """The file system, a sparse file."""
         return self.folder / "root.img"
 
     def initramfs(self, generator: str) -> Path:
-        """The initramfs made by one of GENERATORS."""
+        """The initramfs made by one of the generators that build() was told."""
         return self.folder / f"{generator}.img"
 
     def sums(self):
@@ -113,13 +128,23 @@ class Root:
         return json.loads((self.folder / "sums.json").read_text())
 
 
-def base() -> Path:
-    """Plain Debian with PACKAGES as a tar file, made once."""
-    key = cached.digest(SUITE, *PACKAGES) + ".tar"
-    return cached.cached_file("rootfs-base", key, _debootstrap)
+def base(more=()) -> Path:
+    """Plain Debian with PACKAGES, and more, as a tar file, made once."""
+    packages = (*PACKAGES, *more)
+    key = cached.digest(SUITE, *packages) + ".tar"
+    return cached.cached_file("rootfs-base", key, lambda target: _debootstrap(target, packages))
 
 
-def build(kernel: Kernel, module: Path, agent: Path, set_uuid: str, fs_uuid: str, note=lambda text: None) -> Root:
+def build(
+    kernel: Kernel,
+    module: Path,
+    agent: Path,
+    set_uuid: str,
+    fs_uuid: str,
+    note=lambda text: None,
+    extra: Extra = NOTHING,
+    generators=GENERATORS,
+) -> Root:
     """The root file system for this kernel with the build's tools and hooks, knowing the set `set_uuid` as "root".
 
     Made anew when anything that goes into it has changed. `note` is told of what takes time.
@@ -129,25 +154,27 @@ def build(kernel: Kernel, module: Path, agent: Path, set_uuid: str, fs_uuid: str
     with tempfile.TemporaryDirectory(prefix="dm-remap-rootfs.") as scratch:
         ours = Path(scratch, "ours")
         _install(ours)
-        key = cached.digest(Path(__file__), base().name, kernel.release, module, agent, set_uuid, fs_uuid, *_contents(ours))
+        key = cached.digest(
+            Path(__file__), base(extra.packages).name, kernel.release, module or "", agent, set_uuid, fs_uuid, repr(extra), *generators, *_contents(ours)
+        )
         folder = paths.cache() / "rootfs" / key
         with cached.making(folder.parent, key):
             if not (folder / "complete").exists():
                 tree = Path(scratch, "tree")
                 note("putting the tree together")
-                _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid)
+                _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid, extra)
                 with _staging(folder) as staging:
-                    for generator in GENERATORS:
+                    for generator in generators:
                         note(f"making the initramfs with {generator}")
-                        make_initramfs(tree, kernel, generator, staging / f"{generator}.img")
-                    note("making the ext4 image")
-                    _mkfs(tree, staging / "root.img", fs_uuid)
+                        make_initramfs(tree, kernel, generator, staging / f"{generator}.img", extra.modules)
+                    note(f"making the {extra.fs_type} image")
+                    _mkfs(tree, staging / "root.img", fs_uuid, extra.fs_type)
                     (staging / "sums.json").write_text(json.dumps(_sums(tree, "usr")))
         os.utime(folder)
         return Root(folder, fs_uuid)
 
 
-def make_initramfs(tree: Path, kernel: Kernel, generator: str, target: Path) -> str:
+def make_initramfs(tree: Path, kernel: Kernel, generator: str, target: Path, modules=()) -> str:
     """Runs a generator inside the tree and returns its messages; they come with the error, too, when it fails."""
     inside = "/tmp/initramfs.img"
     config = tree / "boot" / f"config-{kernel.release}"
@@ -156,7 +183,7 @@ def make_initramfs(tree: Path, kernel: Kernel, generator: str, target: Path) -> 
     else:
         command = ["dracut", "--omit", SYSTEMD_IN_DRACUT] if generator == DRACUT_WITHOUT_SYSTEMD else ["dracut"]
         command += ["--quiet", "--force", "--no-hostonly", "--zstd", "--no-early-microcode"]
-        command += ["--drivers", " ".join(INITRAMFS_MODULES), "--kver", kernel.release, inside]
+        command += ["--drivers", " ".join((*INITRAMFS_MODULES, *modules)), "--kver", kernel.release, inside]
     shutil.copy(kernel.folder / "config", config)  # both read it; not for the image: it has no /boot
     done = run_in(tree, command)
     config.unlink()
@@ -180,16 +207,16 @@ def run_in(tree: Path, command) -> subprocess.CompletedProcess:
     )
 
 
-def make_tree(tree: Path, kernel: Kernel, module, agent: Path, set_uuid: str, fs_uuid: str):
+def make_tree(tree: Path, kernel: Kernel, module, agent: Path, set_uuid: str, fs_uuid: str, extra: Extra = NOTHING):
     """The whole root file system as a folder. With `module` None it lacks dm-remap.ko, as a host without it would."""
     with tempfile.TemporaryDirectory(prefix="dm-remap-rootfs.") as scratch:
         ours = Path(scratch, "ours")
         _install(ours)
-        _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid)
+        _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid, extra)
 
 
-def _debootstrap(target: Path):
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", "--include=" + ",".join(PACKAGES), SUITE]
+def _debootstrap(target: Path, packages):
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", "--include=" + ",".join(packages), SUITE]
     _checked([*command, target])
 
 
@@ -205,10 +232,11 @@ def _contents(folder: Path):
             yield path
 
 
-def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid):
+def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid, extra):
     tree.mkdir()
-    _checked(["tar", "-C", tree, "--numeric-owner", "-xf", base()])
-    shutil.copytree(ours, tree, dirs_exist_ok=True, symlinks=True)
+    _checked(["tar", "-C", tree, "--numeric-owner", "-xf", base(extra.packages)])
+    if extra.ours:
+        shutil.copytree(ours, tree, dirs_exist_ok=True, symlinks=True)
     modules = tree / "usr/lib/modules" / kernel.release
     _copy_modules(kernel.modules, modules)
     if module:
@@ -217,12 +245,18 @@ def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid):
         _checked(["strip", "--strip-debug", "-o", modules / "updates/dm-remap.ko", module])
     _checked(["depmod", "-b", tree, kernel.release])
     shutil.copy(agent, tree / "usr/sbin/vm-agent")
-    for name, content in FILES.items():
+    options = {"ext4": "errors=remount-ro 0 1", "btrfs": "defaults 0 0"}[extra.fs_type]
+    machine = {
+        "etc/fstab": f"UUID={fs_uuid} / {extra.fs_type} {options}\n",
+        "etc/initramfs-tools/conf.d/machine": f"MODULES=list\nFSTYPE={extra.fs_type}\nCOMPRESS=zstd\n",
+        "etc/initramfs-tools/modules": "".join(f"{name}\n" for name in (*INITRAMFS_MODULES, *extra.modules)),
+    }
+    if extra.ours:
+        machine["etc/remaptab"] = f"# NAME UUID=<set> OPTIONS\nroot UUID={set_uuid} -\n" + "".join(f"{line}\n" for line in extra.sets)
+    for name, content in (FILES | machine | dict(extra.files)).items():
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    (tree / "etc/fstab").write_text(f"UUID={fs_uuid} / ext4 errors=remount-ro 0 1\n")
-    (tree / "etc/remaptab").write_text(f"# NAME UUID=<set> OPTIONS\nroot UUID={set_uuid} -\n")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     units = tree / "etc/systemd/system"
     wants = units / "multi-user.target.wants"
     wants.mkdir(exist_ok=True)
@@ -250,10 +284,13 @@ def _copy_modules(source: Path, target: Path):
                 shutil.copy2(found, goal)
 
 
-def _mkfs(tree: Path, image: Path, fs_uuid: str):
+def _mkfs(tree: Path, image: Path, fs_uuid: str, fs_type: str):
     with open(image, "wb") as file:
         file.truncate(IMAGE_MIB << 20)
-    command = ["mkfs.ext4", "-q", "-F", "-U", fs_uuid, "-b", "4096", "-m", "1", "-J", f"size={JOURNAL_MIB}"]
+    if fs_type == "btrfs":
+        _checked(["mkfs.btrfs", "-q", "-U", fs_uuid, "-L", LABEL, "--rootdir", tree, image])
+        return
+    command = ["mkfs.ext4", "-q", "-F", "-U", fs_uuid, "-L", LABEL, "-b", "4096", "-m", "1", "-J", f"size={JOURNAL_MIB}"]
     _checked([*command, "-E", "lazy_itable_init=1", "-d", tree, image])
 
 
