@@ -41,8 +41,8 @@
 
 #define DM_MSG_PREFIX "remap"
 
-/* One commit takes at most this many remaps. */
-#define REMAP_BATCH		1024
+/* One commit takes at most this many remaps: its flushes, three without FUA, must be few in a burst. */
+#define REMAP_BATCH		2048
 
 /*
  * The search for bad blocks in one bio ends when it has found so many or
