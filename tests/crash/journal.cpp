@@ -53,6 +53,7 @@ void Journal::take_line(const std::string& line) {
         words >> change.value >> durability >> outcome;
         change.acknowledged = outcome == "ok";
         change.durable = durability == "fua";
+        writers_.emplace(change.value, change.step);
         take_ranges(words, change);
     } else if (what == "lost" && change.step > 0) {
         words >> outcome;
@@ -82,6 +83,12 @@ void Journal::take_ranges(std::istream& words, const Change& change) {
         for (std::uint64_t sector = start; sector < start + count; sector++)
             changes_[sector].push_back(change);
     }
+}
+
+Step Journal::writer_of(Value seed) const {
+    const auto found = writers_.find(seed);
+
+    return found == writers_.end() ? 0 : found->second;
 }
 
 std::vector<std::uint64_t> Journal::sectors() const {

@@ -47,6 +47,9 @@ class Journal {
     Step last_step() const { return static_cast<Step>(kinds_.size()); }
     const std::string& kind(Step step) const { return kinds_.at(step - 1); }
 
+    /// The first step that wrote the pattern of `seed`; 0 if none did.
+    Step writer_of(Value seed) const;
+
     /// Sectors that were written, ascending.
     std::vector<std::uint64_t> sectors() const;
 
@@ -70,6 +73,7 @@ class Journal {
     std::uint64_t spare_size_ = 0;
     std::vector<std::string> kinds_;
     std::vector<Step> flushes_;
+    std::map<Value, Step> writers_;  ///< by seed
     std::map<std::uint64_t, std::vector<Change>> changes_;
 };
 

@@ -45,4 +45,11 @@ Value identify(remap::ConstBytes bytes, std::uint64_t sector) {
     return words == pattern(seed, sector) ? static_cast<Value>(seed) : value_unknown;
 }
 
+Value identify(remap::ConstBytes bytes) {
+    std::uint64_t sector = 0;
+
+    std::memcpy(&sector, bytes.data(), sizeof(sector));
+    return identify(bytes, sector);
+}
+
 }  // namespace crash

@@ -20,4 +20,7 @@ void fill_sector(remap::Bytes to, Value seed, std::uint64_t sector);
 /// Whose pattern the 512 bytes are, if it is one for `sector`.
 Value identify(remap::ConstBytes bytes, std::uint64_t sector);
 
+/// The same for the sector that the bytes themselves name.
+Value identify(remap::ConstBytes bytes);
+
 }  // namespace crash

@@ -182,6 +182,7 @@ void Campaign::find_steps() {
 
     for (std::size_t i = 0; i < log.size(); i++) {
         step_of_.push_back(std::min(step, journal_.last_step()));
+        since_.push_back(first_step_of(log[i]));
         if (log[i].name == "s" + std::to_string(step))
             step++;
         if (log[i].data.empty() ||
@@ -205,6 +206,29 @@ void Campaign::find_steps() {
     if (step != journal_.last_step() + 1)
         throw std::runtime_error("the log has the marks of " + std::to_string(step - 1) +
                                  " steps, the journal has " + std::to_string(journal_.last_step()));
+}
+
+/// The last of the steps whose pattern is in the data: before it nobody can have written that.
+Step Campaign::first_step_of(const LogEntry& entry) const {
+    Step first = 0;
+
+    for (std::uint64_t i = 0; i < entry.sectors(); i++)
+        first = std::max(
+            first,
+            journal_.writer_of(identify(remap::ConstBytes(entry.data)
+                                            .subspan(i * remap::sector_size, remap::sector_size))));
+    return first;
+}
+
+/// The plain writes that may have been done at the present point: those between the flushes
+/// around it, without what later steps have brought into the world. A slot may be used again as
+/// soon as the entry that it had is durably free, and nothing in the log separates the two.
+std::vector<std::size_t> Campaign::cached() const {
+    std::vector<std::size_t> all = replay_.cached();
+
+    std::erase_if(all,
+                  [this](std::size_t entry) { return since_[entry] > step_of_[replay_.point()]; });
+    return all;
 }
 
 std::string Campaign::kind_of(const State& state, const char* shape) const {
@@ -361,7 +385,7 @@ void Campaign::single_states(const std::vector<std::size_t>& all) {
 }
 
 void Campaign::regular_states() {
-    const std::vector<std::size_t> all = replay_.cached();
+    const std::vector<std::size_t> all = cached();
     const std::size_t next = replay_.next_fua();
 
     one({replay_.point(), {}, State::no_entry, {}}, "prefix");
@@ -376,7 +400,7 @@ void Campaign::regular_states() {
 
 /// Some of the cached writes, and either the next write or one of the cached ones torn.
 void Campaign::random_states(unsigned int count) {
-    const std::vector<std::size_t> all = replay_.cached();
+    const std::vector<std::size_t> all = cached();
     const std::size_t next = replay_.next_fua();
 
     for (unsigned int n = 0; n < count; n++) {

@@ -132,6 +132,8 @@ class Campaign {
     };
 
     void find_steps();
+    Step first_step_of(const LogEntry& entry) const;
+    std::vector<std::size_t> cached() const;
     void regular_states();
     void random_states(unsigned int count);
     void single_states(const std::vector<std::size_t>& all);
@@ -149,6 +151,7 @@ class Campaign {
     remap::Superblock layout_;
     std::vector<std::uint64_t> sectors_;
     std::vector<Step> step_of_;         ///< by entry: the step that runs there
+    std::vector<Step> since_;           ///< by entry: the step whose data it has; 0 if unknown
     std::map<Step, std::string> also_;  ///< what a step did besides its kind
     std::vector<Expected> expected_;
     Times expected_for_;

@@ -41,6 +41,7 @@ struct Recorded {
     crash::Image before;
     crash::WriteLog log;
     remap::Superblock superblock;
+    std::uint64_t generation = 0;
 
     Recorded() {
         remap::test::SampleOptions options;
@@ -49,6 +50,7 @@ struct Recorded {
         options.remaps = 0;
         remap::test::SampleSet set(options);
         superblock = set.superblock;
+        generation = set.generation;
         before = {pattern(crash::Journal::initial, 0, main_size), main_size, main_size};
         const auto& spare = set.spare.content();
         before.bytes.insert(before.bytes.end(), spare.begin(), spare.end());
@@ -113,6 +115,49 @@ TEST_CASE("a log in the right order has no state that breaks a promise") {
     CHECK(tally.states > 40);
     CHECK(crash::missing_kinds(tally, {"bad-sector torn table", "write torn main", "nothing"}) ==
           std::vector<std::string>{"nothing"});
+}
+
+TEST_CASE("what a later step writes is not there before that step") {
+    Recorded recorded;
+    const auto table = [&recorded](std::uint64_t generation, std::uint64_t block) {
+        std::vector<remap::Entry> entries(REMAP_ENTRIES_PER_BLOCK);
+        if (block != 0)
+            entries[slot] =
+                remap::Entry::make(REMAP_ENTRY_MAPPED, block, REMAP_CAUSE_WRITE, 5, 9, 1);
+        for (unsigned int copy = 0; copy < 2; copy++) {
+            const auto bytes = remap::table_block_bytes(recorded.superblock, copy, 0,
+                                                        recorded.generation + generation, entries);
+            recorded.add(crash::LogEntry::fua,
+                         main_size + recorded.superblock.table_sector(0, copy),
+                         {bytes.begin(), bytes.end()});
+        }
+    };
+    const std::uint64_t slot_sector = main_size + recorded.superblock.slot_sector(slot);
+
+    // Remapped to begin with.
+    recorded.log.clear();
+    table(1, bad_sector);
+    recorded.add(0, slot_sector, pattern(crash::Journal::initial, bad_sector));
+    for (const crash::LogEntry& entry : recorded.log)
+        std::copy(entry.data.begin(), entry.data.end(),
+                  recorded.before.bytes.begin() +
+                      static_cast<std::ptrdiff_t>(entry.sector * remap::sector_size));
+    // It goes home, its slot is free, and another takes it with no flush in between.
+    recorded.log.clear();
+    recorded.add(crash::LogEntry::fua, bad_sector, pattern(101, bad_sector));
+    table(2, 0);
+    recorded.mark("s1");
+    recorded.add(0, slot_sector, pattern(102, good_sector));
+    recorded.add(0, good_sector + 1, pattern(102, good_sector + 1));
+    recorded.add(crash::LogEntry::flush);
+    table(3, good_sector);
+    recorded.mark("s2");
+    recorded.mark(crash::end_mark);
+    CHECK(recorded.check().violation_count == 0);
+    // While the free entry is in a cache the slot must not be used.
+    for (const std::size_t entry : {1U, 2U})
+        recorded.log[entry].flags = 0;
+    CHECK(recorded.check().violation_count > 0);
 }
 
 TEST_CASE("an entry that is durable before its slot is found") {
