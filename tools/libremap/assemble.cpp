@@ -10,12 +10,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <iterator>
-#include <sstream>
 #include <thread>
 
 #include "libremap/check.hpp"
+#include "libremap/closed_sets.hpp"
+#include "libremap/device_events.hpp"
 #include "libremap/dm.hpp"
 #include "libremap/error.hpp"
 #include "libremap/file_util.hpp"
@@ -28,10 +28,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::string_view uuid_prefix = "REMAP-";  ///< of device-mapper UUIDs
 constexpr const char* lock_path = "/run/remapsetup.lock";
 constexpr std::chrono::seconds lock_patience{60};
 constexpr std::chrono::milliseconds lock_pause{50};
-constexpr std::chrono::milliseconds poll_pause{500};
+/// How long to wait for udev to tell of a device before looking again without being told.
+constexpr std::chrono::milliseconds look_again{2000};
 
 /// One assembly at a time: udev starts one for each member that arrives.
 class AssemblyLock {
@@ -177,6 +179,7 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
         record_main(pair, message);
     }
     dm::create(create_request(options, pair, superblock));
+    forget_closed(superblock.head.set_uuid);
 }
 
 /// Of several devices that carry the same member the one on the right hardware.
@@ -202,6 +205,18 @@ std::optional<BlockDevice> only_one(const std::vector<SeenMember>& candidates, c
             " the recorded hardware (", hardware,
             "); disconnect the copies (one disk that is seen twice needs multipath), or open the "
             "set by hand: remapsetup open --main MAIN SPARE NAME"));
+}
+
+/// What the mains that are there say of the spare that is not.
+std::string known_of_spare(const Uuid& set, const std::vector<SeenMember>& seen) {
+    std::string text;
+    for (const SeenMember& member : seen) {
+        if (member.info.set == set && member.info.role == REMAP_ROLE_MAIN && !member.info.newer) {
+            text += cat(text.empty() ? " (" : "; ", "member ", member.info.partner, ", its main ",
+                        member.device.path, " is there");
+        }
+    }
+    return text.empty() ? text : text + ")";
 }
 
 /// The spare of a set. Of several each says itself on which hardware it belongs.
@@ -249,20 +264,26 @@ std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const Ma
 
 // --- open --all -------------------------------------------------------------------------------
 
-/// What became of one known set in one round.
-enum class Outcome {
-    open,
-    missing,  ///< a member is not there; may change
-    failed,   ///< said why
+/// What became of an attempt to open one known set.
+struct Attempt {
+    enum class Outcome {
+        open,
+        missing,  ///< a member is not there; may change
+        failed,
+    };
+    Outcome outcome = Outcome::open;
+    std::string text;  ///< why it is not open
+    Exit code = Exit::ok;
 };
 
 class Assembly {
   public:
-    Assembly(const OpenAllOptions& options, const Message& message, const Message& missing)
-        : options_(options), message_(message), missing_(missing) {}
+    Assembly(const OpenAllOptions& options, const Message& message)
+        : options_(options), message_(message) {}
 
-    /// One look at all known sets; the number that is not open afterwards.
-    std::size_t round(const std::vector<RemaptabEntry>& known, bool last) {
+    /// One look at all known sets; the number that is not open afterwards. With `missing` it is
+    /// said why; else it is not yet of interest.
+    std::size_t round(const std::vector<RemaptabEntry>& known, const Message* missing) {
         std::vector<RemaptabEntry> closed;
         for (const RemaptabEntry& entry : known) {
             if (!dm::find_set(entry.set)) {
@@ -275,44 +296,60 @@ class Assembly {
         const std::vector<SeenMember> seen = scan_members(options_.root);
         std::size_t not_open = 0;
         for (const RemaptabEntry& entry : closed) {
-            not_open += try_set(entry, seen, last) == Outcome::open ? 0 : 1;
+            const Attempt attempt = try_set(entry, seen);
+            if (attempt.outcome == Attempt::Outcome::open) {
+                continue;
+            }
+            ++not_open;
+            if (missing != nullptr) {
+                const bool absent = attempt.outcome == Attempt::Outcome::missing;
+                (absent ? *missing : message_)(cat(entry.name, ": ", attempt.text));
+            }
         }
         return not_open;
     }
 
-  private:
-    Outcome try_set(const RemaptabEntry& entry, const std::vector<SeenMember>& seen, bool last) {
-        try {
-            return open_known(entry, seen, last);
-        } catch (const Error& error) {
-            // Said once, not in every round of waiting.
-            if (last) {
-                message_(cat(entry.name, ": ", error.what()));
+    /// The same for one set, which may be open.
+    Attempt try_one(const RemaptabEntry& entry) {
+        if (const auto open = dm::find_set(entry.set)) {
+            if (open->name != entry.name) {
+                return {Attempt::Outcome::failed,
+                        cat("set ", entry.set, " is open already as ", open->name),
+                        Exit::operational};
             }
-            return Outcome::failed;
+            message_(cat(entry.name, ": is open already"));
+            return {};
+        }
+        return try_set(entry, scan_members(options_.root));
+    }
+
+  private:
+    Attempt try_set(const RemaptabEntry& entry, const std::vector<SeenMember>& seen) {
+        try {
+            return open_known(entry, seen);
+        } catch (const Error& error) {
+            return {Attempt::Outcome::failed, error.what(), error.code()};
         } catch (const std::exception& error) {
             // What is on this set's disks must not keep the others from opening.
-            if (last) {
-                message_(cat(entry.name, ": ", error.what()));
-            }
-            return Outcome::failed;
+            return {Attempt::Outcome::failed, error.what(), Exit::operational};
         }
     }
 
-    Outcome report_missing(const std::string& text, bool last) {
-        if (last) {
-            missing_(text);
-        }
-        return Outcome::missing;
-    }
-
-    Outcome open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen, bool last) {
+    Attempt open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen) {
         const ChosenPair chosen = choose_pair(entry.set, seen, options_.root);
         if (!chosen.missing.empty()) {
-            return report_missing(cat(entry.name, ": ", chosen.missing), last);
+            const auto spare = chosen.spare ? std::nullopt : entry.value("spare");
+            return {Attempt::Outcome::missing,
+                    chosen.missing + (spare ? cat("; when it was made, it was ", *spare) : ""),
+                    Exit::damage};
         }
         const BlockDevice& main = *chosen.main;
         const BlockDevice& spare = *chosen.spare;
+        // Not sooner: many may wait for members at the same time.
+        const AssemblyLock lock;
+        if (dm::find_set(entry.set)) {
+            return {};
+        }
         OpenOptions open;
         open.name = entry.name;
         open.fsck = true;
@@ -321,17 +358,35 @@ class Assembly {
         open.no_udev_sync = options_.no_udev_sync;
         put_together(open, {main, spare}, message_);
         message_(cat(entry.name, ": opened, main ", main.path, ", spare ", spare.path));
-        return Outcome::open;
+        return {};
     }
 
     const OpenAllOptions& options_;
     const Message& message_;
-    const Message& missing_;
 };
 
-std::string slurp(const std::string& path) {
-    std::ifstream in(path);
-    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+std::optional<Uuid> set_of(const dm::Device& device) {
+    return Uuid::parse(std::string_view(device.uuid).substr(uuid_prefix.size()));
+}
+
+void report_problems(const Remaptab& tab, const CommandLine& command_line, const Message& message) {
+    for (const auto* problems : {&tab.problems(), &command_line.problems}) {
+        for (const std::string& problem : *problems) {
+            message(problem);
+        }
+    }
+}
+
+Clock::time_point after(double seconds) {
+    return Clock::now() +
+           std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+/// Does a file system that no shutdown unmounts lie on that device?
+bool carries_the_system(const dm::Device& device, const MachineRoot& root) {
+    const auto block_device = find_block_device(device.devno, root);
+    return block_device &&
+           (file_lies_on("/", *block_device, root) || file_lies_on("/usr", *block_device, root));
 }
 
 }  // namespace
@@ -339,7 +394,8 @@ std::string slurp(const std::string& path) {
 std::vector<SeenMember> scan_members(const MachineRoot& root) {
     std::vector<SeenMember> members;
     for (const BlockDevice& device : list_block_devices(root)) {
-        if (device.dm_uuid.compare(0, 6, "REMAP-") == 0 || is_leg_of_another_device(device, root)) {
+        if (device.dm_uuid.compare(0, uuid_prefix.size(), uuid_prefix) == 0 ||
+            is_leg_of_another_device(device, root)) {
             continue;
         }
         try {
@@ -409,7 +465,7 @@ ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
     ChosenPair chosen;
     chosen.spare = find_spare(set, seen, root);
     if (!chosen.spare) {
-        chosen.missing = cat("the spare of set ", set, " is missing");
+        chosen.missing = cat("the spare of set ", set, " is missing", known_of_spare(set, seen));
         return chosen;
     }
     const auto io = open_block_io(chosen.spare->path, Mode::read_only);
@@ -475,80 +531,72 @@ std::string open_set(const OpenOptions& options, const Message& message) {
     return mapper_path(options.name);
 }
 
-CommandLine parse_command_line(const std::string& text) {
-    CommandLine result;
-    std::istringstream in(text);
-    for (std::string word; in >> word;) {
-        constexpr std::string_view uuid_key = "rd.remap.uuid=";
-        if (word == "rd.remap=0") {
-            result.disabled = true;
-        } else if (word.compare(0, uuid_key.size(), uuid_key) == 0) {
-            const auto uuid = Uuid::parse(std::string_view(word).substr(uuid_key.size()));
-            if (uuid) {
-                result.sets.push_back(*uuid);
-            } else {
-                result.problems.push_back(
-                    cat("kernel command line: \"", word, "\": expected rd.remap.uuid=<set>"));
-            }
-        }
-    }
-    return result;
-}
-
-std::vector<RemaptabEntry> known_sets(const Remaptab& tab, const CommandLine& command_line) {
-    std::vector<RemaptabEntry> known;
-    const auto named = [&](const Uuid& set) {
-        return std::find(command_line.sets.begin(), command_line.sets.end(), set) !=
-               command_line.sets.end();
-    };
-    for (const RemaptabEntry& entry : tab.entries()) {
-        if (!entry.has("noauto") || named(entry.set)) {
-            known.push_back(entry);
-        }
-    }
-    for (const Uuid& set : command_line.sets) {
-        const bool listed = std::any_of(known.begin(), known.end(),
-                                        [&](const RemaptabEntry& e) { return e.set == set; });
-        if (!listed) {
-            known.push_back({default_device_name(set), set, {}});
-        }
-    }
-    return known;
-}
-
 Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing) {
-    const CommandLine command_line = parse_command_line(slurp(options.root.proc + "/cmdline"));
+    const CommandLine command_line = running_command_line(options.root.proc);
     if (command_line.disabled) {
         message("rd.remap=0 on the kernel command line: nothing is opened");
         return Exit::ok;
     }
     const Remaptab tab = Remaptab::load(options.remaptab);
-    for (const auto* problems : {&tab.problems(), &command_line.problems}) {
-        for (const std::string& problem : *problems) {
-            message(problem);
-        }
-    }
+    report_problems(tab, command_line, message);
     const std::vector<RemaptabEntry> known = known_sets(tab, command_line);
     if (known.empty()) {
         missing(cat("no set is listed in ", options.remaptab,
                     " or named by rd.remap.uuid=; nothing is opened"));
         return Exit::ok;
     }
-    Assembly assembly(options, message, missing);
-    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                             std::chrono::duration<double>(options.wait_seconds));
+    Assembly assembly(options, message);
+    DeviceEvents events(options.root.udev_db);
+    const auto deadline = after(options.wait_seconds.value_or(0));
     for (;;) {
         const bool last = Clock::now() >= deadline;
-        {
-            const AssemblyLock lock;
-            if (assembly.round(known, last) == 0) {
-                return Exit::ok;
-            }
+        if (assembly.round(known, last ? &missing : nullptr) == 0) {
+            return Exit::ok;
         }
         if (last) {
             return Exit::damage;
         }
-        std::this_thread::sleep_for(poll_pause);
+        events.wait(look_again);
+    }
+}
+
+void open_listed(const std::string& name, const OpenAllOptions& options, const Message& message) {
+    // An event that comes while an attempt fails may be that of the right member.
+    constexpr std::chrono::milliseconds linger{500};
+    // A repair that was tried in vain makes such an event itself.
+    constexpr unsigned int max_failures = 3;
+    const CommandLine command_line = running_command_line(options.root.proc);
+    const Remaptab tab = Remaptab::load(options.remaptab);
+    const RemaptabEntry entry = set_named(name, tab, command_line);
+    report_problems(tab, command_line, message);
+    const double seconds =
+        options.wait_seconds.value_or(entry.timeout().value_or(default_member_timeout));
+    const bool for_ever = !options.wait_seconds && seconds == 0;
+    const auto deadline = after(seconds);
+    Assembly assembly(options, message);
+    DeviceEvents events(options.root.udev_db);
+    std::string said;
+    unsigned int failures = 0;
+    for (;;) {
+        const bool last = !for_ever && Clock::now() >= deadline;
+        const Attempt attempt = assembly.try_one(entry);
+        if (attempt.outcome == Attempt::Outcome::open) {
+            return;
+        }
+        const bool absent = attempt.outcome == Attempt::Outcome::missing;
+        failures += absent ? 0 : 1;
+        if (absent ? !last : !last && failures < max_failures && events.wait(linger)) {
+            if (attempt.text != said) {
+                message(cat(name, ": ", attempt.text, absent ? "; waiting for it" : ""));
+                said = attempt.text;
+            }
+            if (absent) {
+                events.wait(look_again);
+            }
+            continue;
+        }
+        throw Error(attempt.code, cat(name, ": not opened: ", attempt.text,
+                                      absent ? "; it is opened when that member appears" : ""));
     }
 }
 
@@ -557,11 +605,34 @@ void close_set(const std::string& name, bool udev_sync) {
     if (!device) {
         throw Error(Exit::unrecognised, cat(name, ": no such device-mapper device"));
     }
-    if (device->uuid.compare(0, 6, "REMAP-") != 0) {
+    if (device->uuid.compare(0, uuid_prefix.size(), uuid_prefix) != 0) {
         throw Error(Exit::unrecognised, cat(name, ": expected a remap device, found one with UUID ",
                                             device->uuid.empty() ? "none" : device->uuid));
     }
     dm::remove(name, udev_sync);
+    if (const auto set = set_of(*device)) {
+        remember_closed(*set);
+    }
+}
+
+void close_all(const OpenAllOptions& options, const Message& message) {
+    const Remaptab tab = Remaptab::load(options.remaptab);
+    for (const dm::Device& device : dm::list_devices()) {
+        const auto set = set_of(device);
+        const RemaptabEntry* entry = set ? tab.find(*set) : nullptr;
+        if ((entry != nullptr && entry->has("x-initrd.attach")) ||
+            carries_the_system(device, options.root)) {
+            continue;
+        }
+        try {
+            require_unused(mapper_path(device.name));
+            dm::remove(device.name, !options.no_udev_sync);
+            message(cat(device.name, ": closed"));
+        } catch (const Error& error) {
+            // The others are to be closed all the same.
+            message(cat(device.name, ": left open: ", error.what()));
+        }
+    }
 }
 
 }  // namespace remap

@@ -13,6 +13,7 @@
 #include "libremap/error.hpp"
 #include "libremap/format.hpp"
 #include "libremap/identity.hpp"
+#include "libremap/known.hpp"
 #include "libremap/probe.hpp"
 #include "libremap/remaptab.hpp"
 
@@ -76,7 +77,9 @@ std::string open_set(const OpenOptions& options, const Message& message);
 
 struct OpenAllOptions {
     std::string remaptab = default_remaptab;
-    double wait_seconds = 0;
+    /// How long to wait for members. Not given: not at all for all sets, and as remaptab(5) says
+    /// for one.
+    std::optional<double> wait_seconds;
     bool no_udev_sync = false;
     MachineRoot root;
 };
@@ -87,18 +90,17 @@ struct OpenAllOptions {
 /// Exit::damage if not. Throws Error for what concerns no single set.
 Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing);
 
-/// Closes the remap device of that name. Throws Error.
+/// Opens the set that remaptab calls so, or the kernel command line under its default name, after
+/// checking and repairing it. Waits for members that are not there, saying which; what else is
+/// wrong ends it at once, unless something has happened to a device meanwhile. Throws Error
+/// (damage) if a member is still missing, and what is wrong with the set.
+void open_listed(const std::string& name, const OpenAllOptions& options, const Message& message);
+
+/// Closes every remap device that nobody uses and that the running system does not lie on; for what
+/// is left open it is said why. Throws Error for what concerns no single device.
+void close_all(const OpenAllOptions& options, const Message& message);
+
+/// Closes the remap device of that name, and remembers that it was closed by hand. Throws Error.
 void close_set(const std::string& name, bool udev_sync);
-
-/// What the kernel command line says about us.
-struct CommandLine {
-    bool disabled = false;   ///< rd.remap=0
-    std::vector<Uuid> sets;  ///< rd.remap.uuid=
-    std::vector<std::string> problems;
-};
-CommandLine parse_command_line(const std::string& text);
-
-/// The sets that may be opened without being asked for, with the options of remaptab(5).
-std::vector<RemaptabEntry> known_sets(const Remaptab& tab, const CommandLine& command_line);
 
 }  // namespace remap

@@ -8,6 +8,7 @@
 
 #include "libremap/boot_use.hpp"
 #include "libremap/error.hpp"
+#include "libremap/hardware_name.hpp"
 #include "libremap/metadata.hpp"
 #include "libremap/older_format.hpp"
 #include "libremap/remaptab.hpp"
@@ -380,7 +381,10 @@ void FormatJob::add_to_remaptab(FormatResult& result) {
             const Uuid& set = result.adopted.superblock.head.set_uuid;
             const RemaptabEntry* listed = tab.find(set);
             if (listed == nullptr || listed->name != name_) {
-                tab.add({name_, set, {}});
+                const std::string spare = hardware_name(options_.spare);
+                tab.add({name_, set,
+                         spare.empty() ? std::vector<std::string>{}
+                                       : std::vector<std::string>{"spare=" + spare}});
             }
             return true;
         });

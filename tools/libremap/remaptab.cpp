@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -110,6 +111,27 @@ bool RemaptabEntry::has(std::string_view option) const {
     });
 }
 
+std::optional<std::string> RemaptabEntry::value(std::string_view option) const {
+    for (const std::string& given : options) {
+        const auto equals = given.find('=');
+        if (equals != std::string::npos && std::string_view(given).substr(0, equals) == option) {
+            return given.substr(equals + 1);
+        }
+    }
+    return std::nullopt;
+}
+
+std::optional<unsigned int> RemaptabEntry::timeout() const {
+    const auto text = value("timeout");
+    unsigned int seconds = 0;
+    if (!text) {
+        return std::nullopt;
+    }
+    const char* const end = text->data() + text->size();
+    const auto [stop, error] = std::from_chars(text->data(), end, seconds);
+    return error == std::errc() && stop == end ? std::optional(seconds) : std::nullopt;
+}
+
 bool valid_device_name(std::string_view name) {
     constexpr std::string_view others = "#+-.:=@_";
     const bool plain = std::all_of(name.begin(), name.end(), [&](char c) {
@@ -174,6 +196,9 @@ void Remaptab::append(const std::string& text) {
     } else if (parsed.entry && find(parsed.entry->name) != nullptr) {
         problem(cat("name ", parsed.entry->name, " is taken already, this line is ignored"));
         parsed.entry.reset();
+    }
+    if (parsed.entry && parsed.entry->has("timeout") && !parsed.entry->timeout()) {
+        problem("expected timeout=<seconds>, this option is ignored");
     }
     lines_.push_back({text, parsed.entry ? std::optional<Uuid>(parsed.entry->set) : std::nullopt});
     if (parsed.entry) {

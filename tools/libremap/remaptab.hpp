@@ -18,6 +18,8 @@
 namespace remap {
 
 constexpr const char* default_remaptab = "/etc/remaptab";
+/// How long to wait for the members of a set, in seconds, if its line does not say.
+constexpr unsigned int default_member_timeout = 90;
 
 /// One set that the machine knows.
 struct RemaptabEntry {
@@ -27,6 +29,13 @@ struct RemaptabEntry {
 
     /// Is that option given? Of "key=value" the key is compared.
     bool has(std::string_view option) const;
+
+    /// The value of "option=value"; nothing if it is not given so.
+    std::optional<std::string> value(std::string_view option) const;
+
+    /// What `timeout=` says, in seconds; 0 stands for no limit. Nothing if it is not given, or not
+    /// understood.
+    std::optional<unsigned int> timeout() const;
 };
 
 /// May a device-mapper device be called so? Letters, digits and "#+-.:=@_", not longer than 127
@@ -48,6 +57,9 @@ class Remaptab {
     const std::vector<RemaptabEntry>& entries() const { return entries_; }
     /// What was not understood, as "FILE:LINE: why", for a warning.
     const std::vector<std::string>& problems() const { return problems_; }
+
+    /// The file that it was read from.
+    const std::string& file() const { return file_; }
 
     const RemaptabEntry* find(const Uuid& set) const;
     const RemaptabEntry* find(std::string_view name) const;

@@ -18,13 +18,21 @@ int run_open(const OpenCommand& command) {
         return static_cast<int>(remap::open_all(command.all_options, cli::message,
                                                 command.quiet ? silence : cli::message));
     }
+    if (!command.listed.empty()) {
+        remap::open_listed(command.listed, command.all_options, cli::message);
+        return static_cast<int>(remap::Exit::ok);
+    }
     std::cout << remap::open_set(command.options, cli::message) << "\n";
     remap::finish_stdout();
     return static_cast<int>(remap::Exit::ok);
 }
 
 int run_close(const CloseCommand& command) {
-    remap::close_set(command.name, !command.no_udev_sync);
+    if (command.all) {
+        remap::close_all(command.all_options, cli::message);
+    } else {
+        remap::close_set(command.name, !command.all_options.no_udev_sync);
+    }
     return static_cast<int>(remap::Exit::ok);
 }
 

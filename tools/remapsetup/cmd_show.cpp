@@ -6,6 +6,7 @@
 
 #include "cli/terminal.hpp"
 #include "commands.hpp"
+#include "libremap/closed_sets.hpp"
 #include "libremap/dm.hpp"
 #include "libremap/error.hpp"
 #include "libremap/older_format.hpp"
@@ -13,6 +14,7 @@
 #include "libremap/report.hpp"
 #include "libremap/status.hpp"
 #include "libremap/text.hpp"
+#include "libremap/units.hpp"
 
 namespace remapsetup {
 namespace {
@@ -76,6 +78,28 @@ void emit_paths(const std::string& name, const std::vector<std::string>& paths,
         text += (text.empty() ? "" : " ") + path;
     }
     out.text(name, text);
+}
+
+/// The unit of a set that is to be opened without being asked for.
+int show_unit(const ListCommand& command) {
+    const auto wanted = remap::Uuid::parse(command.unit_of);
+    if (!wanted) {
+        throw remap::Error(
+            remap::Exit::usage,
+            remap::cat("--unit: expected the UUID of a set, found \"", command.unit_of, "\""));
+    }
+    const remap::CommandLine command_line = remap::running_command_line("/proc");
+    if (!command_line.disabled && !remap::was_closed(*wanted)) {
+        const auto tab = remap::Remaptab::load(command.remaptab);
+        for (const remap::RemaptabEntry& entry : remap::known_sets(tab, command_line)) {
+            if (entry.set == *wanted) {
+                std::cout << remap::open_unit(entry.name) << "\n";
+                remap::finish_stdout();
+                return static_cast<int>(remap::Exit::ok);
+            }
+        }
+    }
+    return static_cast<int>(remap::Exit::unrecognised);
 }
 
 }  // namespace
@@ -143,6 +167,9 @@ int run_status(const StatusCommand& command) {
 }
 
 int run_list(const ListCommand& command) {
+    if (!command.unit_of.empty()) {
+        return show_unit(command);
+    }
     const remap::Remaptab tab = remap::Remaptab::load(command.remaptab);
     auto sets = collect_sets(remap::scan_members());
     for (const remap::RemaptabEntry& entry : tab.entries()) {

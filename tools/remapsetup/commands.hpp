@@ -29,6 +29,7 @@ int run_probe(const ProbeCommand& command);
 struct OpenCommand {
     remap::OpenOptions options;
     bool all = false;
+    std::string listed;  ///< name in remaptab, or empty
     remap::OpenAllOptions all_options;
     bool quiet = false;
 };
@@ -36,7 +37,8 @@ int run_open(const OpenCommand& command);
 
 struct CloseCommand {
     std::string name;
-    bool no_udev_sync = false;
+    bool all = false;
+    remap::OpenAllOptions all_options;
 };
 int run_close(const CloseCommand& command);
 
@@ -60,6 +62,7 @@ int run_status(const StatusCommand& command);
 struct ListCommand {
     bool json = false;
     std::string remaptab;
+    std::string unit_of;  ///< a set whose unit is asked for, or empty
 };
 int run_list(const ListCommand& command);
 

@@ -76,27 +76,35 @@ void add_open(CLI::App& app, Commands& commands) {
                                        "belongs to, or of all known sets");
     CLI::Option* all =
         sub->add_flag("--all", c.all, "Every set in remaptab(5) or on the kernel command line");
+    CLI::Option* listed =
+        sub->add_option("--listed", c.listed, "The set that remaptab(5) calls so")->excludes(all);
     sub->add_option("--main", c.options.main, "The main (default: found by its label)")
-        ->excludes(all);
+        ->excludes(all)
+        ->excludes(listed);
     sub->add_flag("--fsck", c.options.fsck, "First check and repair as \"remap-fsck -p\" does")
-        ->excludes(all);
+        ->excludes(all)
+        ->excludes(listed);
     sub->add_flag("--read-only", c.options.read_only, "Open the set for reading only")
-        ->excludes(all);
+        ->excludes(all)
+        ->excludes(listed);
     sub->add_option("--remaptab", c.all_options.remaptab, "Use this instead of /etc/remaptab");
     sub->add_option("--wait", c.all_options.wait_seconds,
-                    "With --all: try for so many seconds until all known sets are open")
+                    "With --all or --listed: try for so many seconds (default: 0 with --all, else "
+                    "as remaptab says)")
         ->check(CLI::NonNegativeNumber);
     sub->add_flag("--noudevsync", c.options.no_udev_sync,
                   "Do not wait for udev (for use inside a udev rule)");
     sub->add_flag("--quiet", c.quiet, "With --all: say nothing about members that are missing");
     CLI::Option* spare = sub->add_option("SPARE", c.options.spare, "The spare of the set");
     CLI::Option* name = sub->add_option("NAME", c.options.name, "Name below /dev/mapper");
-    spare->excludes(all);
-    name->excludes(all);
+    for (CLI::Option* option : {spare, name}) {
+        option->excludes(all)->excludes(listed);
+    }
     sub->callback([&commands] {
         OpenCommand& open = commands.open;
-        if (!open.all && (open.options.spare.empty() || open.options.name.empty())) {
-            throw CLI::RequiredError("SPARE and NAME, or --all,");
+        if (!open.all && open.listed.empty() &&
+            (open.options.spare.empty() || open.options.name.empty())) {
+            throw CLI::RequiredError("SPARE and NAME, --all or --listed");
         }
         open.all_options.no_udev_sync = open.options.no_udev_sync;
         commands.run = [&commands] { return run_open(commands.open); };
@@ -104,11 +112,19 @@ void add_open(CLI::App& app, Commands& commands) {
 }
 
 void add_close(CLI::App& app, Commands& commands) {
-    CLI::App* sub = app.add_subcommand("close", "Remove the remap device NAME");
-    sub->add_flag("--noudevsync", commands.close.no_udev_sync, "Do not wait for udev");
-    sub->add_option("NAME", commands.close.name, "Name below /dev/mapper")->required();
-    sub->callback(
-        [&commands] { commands.run = [&commands] { return run_close(commands.close); }; });
+    CLI::App* sub = app.add_subcommand("close", "Remove the remap device NAME, or all");
+    CloseCommand& c = commands.close;
+    CLI::Option* all = sub->add_flag(
+        "--all", c.all, "Every remap device that is not in use and does not carry the system");
+    sub->add_option("--remaptab", c.all_options.remaptab, "Use this instead of /etc/remaptab");
+    sub->add_flag("--noudevsync", c.all_options.no_udev_sync, "Do not wait for udev");
+    sub->add_option("NAME", c.name, "Name below /dev/mapper")->excludes(all);
+    sub->callback([&commands] {
+        if (!commands.close.all && commands.close.name.empty()) {
+            throw CLI::RequiredError("NAME or --all");
+        }
+        commands.run = [&commands] { return run_close(commands.close); };
+    });
 }
 
 void add_release(CLI::App& app, Commands& commands) {
@@ -160,6 +176,10 @@ void add_show(CLI::App& app, Commands& commands) {
     list->add_flag("--json", commands.list.json, "As JSON");
     commands.list.remaptab = remap::default_remaptab;
     list->add_option("--remaptab", commands.list.remaptab, "Use this instead of /etc/remaptab");
+    list->add_option(
+        "--unit", commands.list.unit_of,
+        "Only print systemd's unit that opens this set (a UUID) by itself; exit code 2 "
+        "if there is none");
     list->callback([&commands] { commands.run = [&commands] { return run_list(commands.list); }; });
 }
 
