@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Style checks, one a call: lint.sh shell|format|man|checkpatch|sparse. Run by ctest (label lint); what it needs is
+# Style checks, one a call: lint.sh shell|format|man|units|checkpatch|sparse. Run by ctest (label lint); what it needs is
 # installed by scripts/test. Prints what is wrong and exits with 1, or with 2 when it cannot check.
 set -eu
 
@@ -66,7 +66,34 @@ lint_man() {
     ! mandoc -Tlint -W warning docs/man/*.[58] | grep -v 'missing date, using ""'
 }
 
+# The units, and what the generator makes for two sets; the rules where udevadm can check them (systemd 254).
+lint_units() {
+    need systemd-analyze
+    [ -x "${GENERATOR:-}" ] || die "GENERATOR does not name remap-generator"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    uuid=00000000-0000-4000-8000-00000000000
+    printf 'data UUID=%s1 -\nmy-data UUID=%s2 nofail,timeout=30\n' $uuid $uuid >"$work/remaptab"
+    : >"$work/cmdline"
+    mkdir "$work/units" "$work/early" "$work/late"
+    "$GENERATOR" "$work/units" "$work/early" "$work/late" "$work/remaptab" "$work" || die "the generator failed"
+    for unit in udev/*.service udev/*.target; do
+        # the program need not be installed here
+        sed 's|=/usr/sbin/remapsetup |=/bin/true |' "$unit" >"$work/units/${unit##*/}"
+    done
+    # It succeeds whatever it finds; and what it finds in other units is not ours.
+    SYSTEMD_UNIT_PATH="$work/units:" systemd-analyze verify --man=no 'remap-open@data.service' \
+        'remap-open@my\x2ddata.service' remap-open.target remap-close.service >"$work/log" 2>&1 || :
+    status=0
+    ! grep remap "$work/log" >&2 || status=1
+    SYSTEMD_UNIT_PATH="$work/units:" systemd-analyze verify --man=no sysinit.target 2>&1 | grep remap >&2 && status=1
+    if udevadm verify --help 2>/dev/null | grep -q 'udevadm verify'; then
+        udevadm verify udev/*.rules dracut/*/*.rules >&2 || status=1
+    fi
+    return $status
+}
+
 case ${1:-} in
-shell | format | man | checkpatch | sparse) "lint_$1" ;;
-*) die "usage: lint.sh shell|format|man|checkpatch|sparse" ;;
+shell | format | man | units | checkpatch | sparse) "lint_$1" ;;
+*) die "usage: lint.sh shell|format|man|units|checkpatch|sparse" ;;
 esac
