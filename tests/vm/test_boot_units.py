@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sets beside root in a whole Debian: opened by systemd's units when udev has seen their members, closed at shutdown."""
+
+import re
+import subprocess
+import time
+
+import pytest
+from remapvm import rootfs, story
+from remapvm.initramfs import guest_program, module_file
+from remapvm.kernels import find
+from remapvm.patience import stretched
+from remapvm.sets import format_set, tool
+
+pytestmark = pytest.mark.boot
+
+# What systemd says of a unit that failed, or of which it has had enough; colours stand between the words.
+FAILED = re.compile(r"FAILED|DEPEND|timed out|Timed out")
+
+
+class Debian:
+    """A Debian on a plain disk that knows the sets it is given, and its machine. Its initramfs knows none of them."""
+
+    def __init__(self, machines, generator="initramfs-tools"):
+        self.machines = machines
+        self.generator = generator
+        self.kernel = find(machines.kernel)
+        self.root = rootfs.build(self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID)
+        self.vm = None
+
+    def set(self, name, *options, serial=None):
+        """A set with an ext4 inside, made on the host: its disks NAME and NAME_spare."""
+        main = self.machines.disk(name, "16M")
+        spare = self.machines.disk(f"{name}_spare", "4M", serial=serial)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-U", fs_uuid(name), "-L", name, main.path], check=True)
+        format_set(main, spare, "--uuid", set_uuid(name), *options)
+        return main, spare
+
+    def boot(self, *disks, remaptab="", fstab="", more="", **options):
+        """Boot with these disks beside root's, whose remaptab and fstab get these lines."""
+        disk = self.machines.disk("root", path=self._image(remaptab, fstab))
+        # a busy host may stop the guest for minutes, which is no lockup, and its timer while it is tried
+        watch = "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 no_timer_check"
+        arguments = f"root=UUID={story.FS_UUID} rw panic=-1 {watch} {story.QUIET} systemd.journald.forward_to_console=1 {more}"
+        self.vm = self.machines.boot(
+            disk,
+            *disks,
+            initrd=self.root.initramfs(self.generator),
+            append=arguments,
+            boot_timeout=120,
+            shutdown_command="systemctl poweroff",
+            **options,
+        )
+        return self.vm
+
+    def _image(self, remaptab, fstab):
+        folder = self.machines.folder / "disks"
+        image = folder / f"root{len(self.machines.started)}.img"
+        subprocess.run(["cp", "--sparse=always", self.root.image, image], check=True)
+        (folder / "remaptab").write_text(remaptab)
+        (folder / "fstab").write_text(f"UUID={story.FS_UUID} / ext4 defaults 0 1\n{fstab}")
+        commands = ["rm /etc/remaptab", f"write {folder}/remaptab /etc/remaptab", "rm /etc/fstab", f"write {folder}/fstab /etc/fstab"]
+        (folder / "debugfs").write_text("\n".join(commands) + "\n")
+        done = subprocess.run(["debugfs", "-w", "-f", folder / "debugfs", image], capture_output=True, text=True, check=True)
+        assert "rror" not in done.stderr and "not found" not in done.stderr, done.stderr
+        return image
+
+    # What the machine says
+
+    def said(self, tag="remap-open"):
+        """What our units have put into the journal."""
+        self.vm.run("journalctl --sync")
+        return self.vm.run(f"journalctl -b -o cat -t {tag} || :").stdout
+
+    def opened(self):
+        """Names of the remap devices."""
+        return set(self.vm.run("dmsetup ls --target remap | cut -f1").lines) - {"No devices found"}
+
+    def mounted(self, place):
+        """The set that the file system mounted there lies on, or nothing."""
+        number = self.vm.try_run(f"findmnt -no MAJ:MIN {place}").stdout.strip()
+        return self.vm.run(f"cat /sys/dev/block/{number}/dm/uuid").stdout.strip() if number else ""
+
+    def wait(self, what, condition, seconds=60):
+        """Until it is so."""
+        end = time.monotonic() + stretched(seconds)
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}\n{self.said()}"
+            time.sleep(0.3)
+
+    def wait_said(self, text, seconds=60):
+        """Until our units have said that."""
+        self.wait(f"that it says {text!r}", lambda: text in self.said(), seconds)
+
+    def no_unit_failed(self):
+        """systemd is content."""
+        failed = self.vm.run("systemctl --failed --plain --no-legend").stdout
+        assert not failed.strip(), failed
+
+    def storm(self):
+        """Events for all devices, again and again; what our units have said must not change, nor what is open."""
+        before = self.said(), self.opened()
+        self.vm.run("for i in 1 2 3 4 5 6 7 8 9 10; do udevadm trigger --subsystem-match=block --action=$([ $((i % 2)) = 0 ] && echo add || echo change); done")
+        self.vm.run("udevadm settle --timeout=60", timeout=90)
+        assert (self.said(), self.opened()) == before
+
+    def shut_down(self, *closed):
+        """In order, without delay, and these devices are closed by then."""
+        up = len(self.vm.console.text())
+        self.vm.shutdown(90)
+        console = self.vm.console.text()[up:]
+        for name in closed:
+            assert f"remapsetup: {name}: closed" in console, console[-3000:]
+        assert not FAILED.search(console), console[-3000:]
+        return console
+
+
+def set_uuid(name):
+    """The UUID of the set of that name."""
+    return f"{name.encode().hex()[:8]:0<8}-5e70-4a2b-8c3d-000000000000"
+
+
+def fs_uuid(name):
+    """The UUID of the file system in it."""
+    return f"{name.encode().hex()[:8]:0<8}-f5f5-4a2b-8c3d-000000000000"
+
+
+def listed(name, options="-", disk=None):
+    """A line of remaptab."""
+    return f"{name} UUID={set_uuid(disk or name)} {options}\n"
+
+
+def test_sets_of_remaptab_are_opened_waited_for_and_closed(machines):
+    machine = Debian(machines)
+    data, late, archive, foreign = (machine.set(name) for name in ("data", "late", "archive", "foreign"))
+    vm = machine.boot(
+        *data,
+        late[0],
+        *archive,
+        *foreign,
+        # a name that systemd has to escape
+        remaptab=listed("data") + listed("my-late+1", "nofail,timeout=600", disk="late") + listed("archive", "noauto"),
+        fstab=f"UUID={fs_uuid('data')} /srv/data ext4 x-mount.mkdir,x-systemd.device-timeout=600 0 2\n"
+        "/dev/mapper/my-late+1 /srv/late ext4 x-mount.mkdir,nofail,x-systemd.device-timeout=600 0 2\n",
+    )
+    assert machine.mounted("/srv/data") == f"REMAP-{set_uuid('data')}"
+    assert machine.opened() == {"data"}, machine.said()
+    assert f"data: opened, main {vm.dev('data')}, spare {vm.dev('data_spare')}" in machine.said()
+    for name in ("archive", "foreign"):
+        assert name not in machine.said() and set_uuid(name) not in machine.said()
+
+    # The spare of a set that may be missing arrives late.
+    machine.wait_said(f"my-late+1: the spare of set {set_uuid('late')} is missing")
+    assert f"its main {vm.dev('late')} is there); waiting for it" in machine.said()
+    vm.plug(late[1])
+    machine.wait("the late set is mounted", lambda: machine.mounted("/srv/late") == f"REMAP-{set_uuid('late')}")
+    vm.run("touch /srv/data/file /srv/late/file")
+    machine.no_unit_failed()
+
+    machine.storm()
+    vm.run("systemctl start remap-open@archive.service")
+    assert machine.opened() == {"data", "my-late+1", "archive"}
+    machine.shut_down("data", "my-late+1", "archive")
+    for main, spare in (data, late, archive, foreign):
+        assert tool("remap-fsck", "-n", "--main", main, spare, check=False).returncode == 0
