@@ -181,6 +181,9 @@ TEST_CASE("A rescue file gives back what was hidden, and one flipped bit is seen
         scratch::spill(folder.file("bad"), flipped);
         CHECK_THROWS_AS(remap::read_rescue_file(folder.file("bad")), remap::Error);
     }
+    taken.lost = {fixture::main_sectors};
+    remap::write_rescue_file(folder.file("other block"), plan.superblock, taken);
+    CHECK_THROWS_AS(remap::read_rescue_file(folder.file("other block")), remap::Error);
     scratch::spill(folder.file("short"), bytes.substr(0, 9000));
     CHECK_THROWS_AS(remap::read_rescue_file(folder.file("short")), remap::Error);
     CHECK_THROWS_AS(remap::read_rescue_file(folder.file("none")), remap::Error);

@@ -142,7 +142,11 @@ RescueFile read_rescue_file(const std::string& path) {
     for (std::uint64_t i = 0; i < nr_lost; ++i, at += sizeof(std::uint64_t)) {
         std::uint64_t little = 0;
         std::memcpy(&little, at, sizeof(little));
-        rescue.content.lost.insert(le64toh(little));
+        const std::uint64_t block = le64toh(little);
+        if (blocks.count(block) == 0) {
+            damaged(path, cat("lost block ", block, " is none of those that were hidden"));
+        }
+        rescue.content.lost.insert(block);
     }
     rescue.content.bytes.assign(at, at + bytes);
     return rescue;
