@@ -2,15 +2,17 @@
 """Sets beside root in a whole Debian: opened by systemd's units when udev has seen their members, closed at shutdown."""
 
 import re
+import shutil
 import subprocess
 import time
 
 import pytest
 from remapvm import rootfs, story
+from remapvm.disk import SECTOR
 from remapvm.initramfs import guest_program, module_file
 from remapvm.kernels import find
 from remapvm.patience import stretched
-from remapvm.sets import format_set, tool
+from remapvm.sets import Spare, format_set, tool
 
 pytestmark = pytest.mark.boot
 
@@ -130,6 +132,13 @@ def listed(name, options="-", disk=None):
     return f"{name} UUID={set_uuid(disk or name)} {options}\n"
 
 
+def copy_of(disk):
+    """Another image with the same content."""
+    place = disk.path.with_name(f"copy-of-{disk.path.name}")
+    shutil.copy(disk.path, place)
+    return place
+
+
 def test_sets_of_remaptab_are_opened_waited_for_and_closed(machines):
     machine = Debian(machines)
     data, late, archive, foreign = (machine.set(name) for name in ("data", "late", "archive", "foreign"))
@@ -163,3 +172,66 @@ def test_sets_of_remaptab_are_opened_waited_for_and_closed(machines):
     machine.shut_down("data", "my-late+1", "archive")
     for main, spare in (data, late, archive, foreign):
         assert tool("remap-fsck", "-n", "--main", main, spare, check=False).returncode == 0
+
+
+@pytest.mark.long
+def test_a_set_that_cannot_be_opened_stops_nothing_else(machines, disk):
+    machine = Debian(machines)
+    good, extra, gone, broken, copied, contested = (machine.set(name) for name in ("good", "extra", "gone", "broken", "copied", "contested"))
+    # beyond what -p repairs: a table block of which no copy is left
+    for place in Spare(broken[1]).tables:
+        broken[1].write(place * SECTOR + 100, b"damage" * 50)
+    clone = disk("clone", path=copy_of(copied[1]))
+    rival = disk("rival", "16M"), disk("rival_spare", "4M")
+    format_set(*rival, "--uuid", set_uuid("contested"))
+    names = ("good", "gone", "broken", "copied", "contested")
+    vm = machine.boot(
+        *good,
+        *extra,
+        gone[0],
+        *broken,
+        *copied,
+        clone,
+        *contested,
+        *rival,
+        remaptab="".join(listed(name, "nofail,timeout=" + ("5,spare=ST4000_SN1" if name == "gone" else "600")) for name in names),
+        fstab="".join(f"/dev/mapper/{name} /srv/{name} ext4 x-mount.mkdir,nofail 0 2\n" for name in names),
+        more=f"rd.remap.uuid={set_uuid('extra')}",
+    )
+    unlisted = f"remap-{set_uuid('extra')[:8]}"
+    machine.wait_said("gone: not opened", 200)
+    machine.wait("the good set is mounted", lambda: machine.mounted("/srv/good") == f"REMAP-{set_uuid('good')}", 200)
+    assert machine.opened() == {"good", unlisted}, machine.said()
+    said = machine.said()
+    reasons = {
+        "gone": f"the spare of set {set_uuid('gone')} is missing .*its main {vm.dev('gone')} is there.*was ST4000_SN1; it is opened when",
+        "broken": f"the check ended with 4; see \"remap-fsck -n --main {vm.dev('broken')} {vm.dev('broken_spare')}\"",
+        "copied": "all claim to be spare .*disconnect the copies",
+        "contested": "are different spares of it, and more than one has its main here; disconnect what does not belong",
+    }
+    for name, reason in reasons.items():
+        assert re.search(f"^remapsetup: {name}: not opened: .*{reason}", said, re.M), said
+        assert vm.run(f"systemctl show -P ActiveState remap-open@{name}").stdout.strip() == "failed"
+        # Looking at a damaged spare does not make udev tell of it again and again.
+        assert said.count(f"{name}: not opened") <= 4, said
+    running = vm.try_run("systemctl is-system-running --wait", timeout=120).stdout.strip()
+    assert running == "degraded", running
+
+    # What was missing is all that is needed.
+    vm.plug(gone[1])
+    machine.wait("the late set is open", lambda: "gone" in machine.opened())
+    # A copy that comes while the set is in use changes nothing.
+    vm.plug(disk("late_clone", path=copy_of(good[1])))
+    vm.run("udevadm settle --timeout=60")
+    assert machine.opened() == {"good", "gone", unlisted}
+    table = vm.run("dmsetup table good").stdout.split()
+    assert table[3:5] == [vm.run(f"cat /sys/class/block/$(basename {{{name}}})/dev").stdout.strip() for name in ("good", "good_spare")]
+    # The copy goes, and the set that it was in the way of opens on request.
+    vm.unplug(clone)
+    vm.run("systemctl start remap-open@copied")
+    assert "copied" in machine.opened()
+    vm.run("umount /srv/good && remapsetup close good")
+    # What was closed by hand stays closed, whatever udev tells of its members.
+    vm.run("udevadm trigger --subsystem-match=block && udevadm settle --timeout=60")
+    assert "good" not in machine.opened()
+    machine.shut_down("gone", "copied", unlisted)
