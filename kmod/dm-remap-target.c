@@ -41,7 +41,10 @@
 
 #define DM_MSG_PREFIX "remap"
 
-/* One commit takes at most this many remaps: its flushes, three without FUA, must be few in a burst. */
+/*
+ * One commit takes at most this many remaps: its flushes, three without FUA,
+ * must be few in a burst.
+ */
 #define REMAP_BATCH		2048
 
 /*
