@@ -86,7 +86,7 @@ def test_all_known_sets_are_opened_and_no_other(boot, members, disk):
     assert vm.run("dmsetup ls").stdout.split()[0] == "data" and len(vm.run("dmsetup ls").lines) == 1
     uuid = vm.run("dmsetup info -c --noheadings -o uuid data").stdout.strip()
     vm.run("remapsetup close data")
-    vm.run("sed -i s/-$/noauto/ /etc/remaptab && remapsetup open --all && ! test -e /dev/mapper/data")
+    vm.run("sed -i 's/[^ ]*$/noauto/' /etc/remaptab && remapsetup open --all && ! test -e /dev/mapper/data")
     vm.run(f"echo 'other UUID={'0' * 8}-0000-4000-8000-{'0' * 12} -' >/etc/remaptab")
     result = vm.try_run("remapsetup open --all")
     assert result.exit == 1 and "other" in result.stderr
