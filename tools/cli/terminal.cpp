@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <iostream>
 
 #include "libremap/error.hpp"
@@ -46,6 +47,18 @@ bool confirmed(const std::string& consequences, const std::string& question) {
 
 void message(const std::string& text) {
     std::cerr << program_invocation_short_name << ": " << printable_lines(text) << "\n";
+}
+
+int exit_status_of(const std::function<int()>& run) {
+    try {
+        return run();
+    } catch (const remap::Error& error) {
+        message(error.what());
+        return error.exit_code();
+    } catch (const std::exception& error) {
+        message(error.what());
+        return static_cast<int>(remap::Exit::operational);
+    }
 }
 
 Uninterrupted::Uninterrupted() {

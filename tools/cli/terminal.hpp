@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "libremap/observer.hpp"
@@ -18,6 +19,10 @@ bool confirmed(const std::string& consequences, const std::string& question);
 
 /// A message on standard error, as all tools write them: the tool's name, a colon, the text.
 void message(const std::string& text);
+
+/// What a program ends with: what `run` returns, or the exit code of the error that it throws,
+/// which is shown as a message.
+int exit_status_of(const std::function<int()>& run);
 
 /// Keeps signals from the keyboard and from a shutdown waiting while it lives: what is being
 /// written could be recovered, but is better brought to its end.

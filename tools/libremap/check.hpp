@@ -130,7 +130,7 @@ struct CheckResult {
     std::uint64_t slots_used = 0;
     std::uint64_t slots_total = 0;  ///< without the reserved ones
     /// Why nothing may be written whatever the findings say (newer format, unknown features, a
-    /// device cut short), or empty.
+    /// device cut short, superblocks of two sets), or empty.
     std::string refused;
     /// There is nothing of ours, or it is of a newer format: fsck::operational.
     bool unknown = false;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <exception>
 #include <functional>
 #include <string>
 #include <vector>
@@ -199,13 +198,5 @@ int run(int argc, char** argv) {
 
 int remap_dump_main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);
-    try {
-        return remap_dump::run(argc, argv);
-    } catch (const remap::Error& error) {
-        cli::message(error.what());
-        return error.exit_code();
-    } catch (const std::exception& error) {
-        cli::message(error.what());
-        return static_cast<int>(remap::Exit::operational);
-    }
+    return cli::exit_status_of([&] { return remap_dump::run(argc, argv); });
 }

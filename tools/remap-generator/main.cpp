@@ -3,8 +3,6 @@
 // systemd runs this early at boot and at daemon-reload, with three folders for units as arguments,
 // see systemd.generator(7): the sets of remaptab(5) become units. Tests may name another remaptab
 // and another procfs.
-#include <exception>
-
 #include "cli/terminal.hpp"
 #include "libremap/error.hpp"
 #include "libremap/known.hpp"
@@ -36,14 +34,8 @@ void run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
+    return cli::exit_status_of([&] {
         run(argc, argv);
         return static_cast<int>(remap::Exit::ok);
-    } catch (const remap::Error& error) {
-        cli::message(error.what());
-        return error.exit_code();
-    } catch (const std::exception& error) {
-        cli::message(error.what());
-        return static_cast<int>(remap::Exit::operational);
-    }
+    });
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <exception>
 #include <functional>
 #include <iostream>
 
@@ -226,13 +225,5 @@ int remapsetup_main(int argc, char** argv) {
     // A reader that has gone is an error of the output, which is checked, and must not end an
     // adoption.
     std::signal(SIGPIPE, SIG_IGN);
-    try {
-        return remapsetup::run(argc, argv);
-    } catch (const remap::Error& error) {
-        cli::message(error.what());
-        return error.exit_code();
-    } catch (const std::exception& error) {
-        cli::message(error.what());
-        return static_cast<int>(remap::Exit::operational);
-    }
+    return cli::exit_status_of([&] { return remapsetup::run(argc, argv); });
 }
