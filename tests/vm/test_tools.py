@@ -150,6 +150,7 @@ def test_yesterdays_spare_is_refused_with_both_epochs_named(boot, members):
     says(vm.try_run("remapsetup open {spare} data"), 2, "epoch")
 
 
+@pytest.mark.needs_qemu("serial numbers")
 def test_members_on_other_hardware_are_named_and_no_damage(boot, members, disk):
     main, spare = members()
     moved_main, moved_spare = disk("moved_main", "32M"), disk("moved_spare", "8M")

@@ -5,10 +5,6 @@
  *
  * busybox dd will not do: its oflag=direct silently becomes buffered 4 KiB read-modify-write, which
  * reports errors on good neighbours of a bad sector.
- *
- * A sector's content is made from a seed and its own number, so that each sector on a disk tells
- * who wrote it and for where: bytes 0-7 its number, 8-15 the seed, the rest a pseudo-random
- * sequence of both. Seed 0 means all zeroes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +24,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SECTOR 512u
+#include "pattern.h"
+
 #define MAX_SEEDS 16
 
 static const char usage[] =
@@ -104,26 +101,6 @@ static void __attribute__((format(printf, 1, 2))) report(const char* format, ...
     va_end(args);
     if (write(opt.operation[0] == 'r' ? 2 : 1, line, (size_t)n) != n)
         exit(2);
-}
-
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static void fill_sector(uint64_t* words, uint64_t seed, uint64_t sector) {
-    uint64_t state = mix(seed ^ mix(sector));
-
-    if (seed == 0) {
-        memset(words, 0, SECTOR);
-        return;
-    }
-    words[0] = sector;
-    words[1] = seed;
-    for (unsigned int i = 2; i < SECTOR / 8; i++)
-        words[i] = mix(state + i);
 }
 
 static bool carries(const uint64_t* words, uint64_t seed, uint64_t sector) {

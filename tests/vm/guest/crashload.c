@@ -12,27 +12,24 @@
  * Each is opened, read, written at the sectors WRITE with the pattern of seed FIRST_SEED + its
  * number, flushed, read, checked by message, closed, opened and read again. RESULTS gets three
  * numbers of 32 bits for each sector, all sectors of the first reading first: the seed that it
- * carries (see blkio.c), or one of those below. A line of output tells of what failed, or
+ * carries (see pattern.h), or one of those below. A line of output tells of what failed, or
  *
  *     set NUMBER check ANSWER
- *
- * Device-mapper is spoken to directly: a dmsetup for each of ten steps takes longer than the steps.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/dm-ioctl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define SECTOR 512u
+#include "dm.h"
+#include "pattern.h"
+
 #define CHUNK 128u /* sectors read at a time */
 #define MAX_WRITES 16
 #define FIRST_SEED 2000000u
@@ -45,87 +42,39 @@ struct set {
     unsigned int write_count;
 };
 
-static int control;
 static unsigned int number; /* of the set at hand */
 static uint8_t* buffer;     /* CHUNK sectors, aligned */
-
-static union {
-    struct dm_ioctl head;
-    char bytes[16384];
-} request;
 
 static void __attribute__((noreturn)) quit(const char* what) {
     fprintf(stderr, "crashload: set %u: %s: %s\n", number, what, strerror(errno));
     exit(2);
 }
 
-static struct dm_ioctl* prepare(const char* name) {
-    memset(&request, 0, sizeof(request));
-    request.head.version[0] = DM_VERSION_MAJOR;
-    request.head.data_size = sizeof(request);
-    request.head.data_start = sizeof(request.head);
-    snprintf(request.head.name, sizeof(request.head.name), "%s", name);
-    return &request.head;
-}
-
-/* A device with one target. Returns false if the kernel refuses it; then there is none. */
+/* Returns false if the kernel refuses it; then there is none. */
 static bool create(const char* name, uint64_t size, const char* type, const char* params,
                    char* path, size_t path_size) {
-    struct dm_target_spec* target = (void*)(request.bytes + sizeof(request.head));
-
-    prepare(name);
-    if (ioctl(control, DM_DEV_CREATE, &request))
-        quit("DM_DEV_CREATE");
-    snprintf(path, path_size, "/dev/dm-%u", minor((dev_t)request.head.dev));
-
-    prepare(name)->target_count = 1;
-    target->length = size;
-    snprintf(target->target_type, sizeof(target->target_type), "%s", type);
-    strcpy((char*)(target + 1), params);
-    if (!ioctl(control, DM_TABLE_LOAD, &request)) {
-        prepare(name);
-        if (!ioctl(control, DM_DEV_SUSPEND, &request)) /* without the flag: resume */
-            return true;
-    }
+    if (dm_create(name, size, type, params, path, path_size))
+        return true;
     printf("set %u refused: %s %s: %s\n", number, type, params, strerror(errno));
-    prepare(name);
-    ioctl(control, DM_DEV_REMOVE, &request);
     return false;
 }
 
 static void destroy(const char* name) {
-    prepare(name);
-    if (ioctl(control, DM_DEV_REMOVE, &request))
+    if (!dm_remove(name))
         quit("DM_DEV_REMOVE");
 }
 
 static void check_by_message(void) {
     struct dm_target_msg* message;
-    struct dm_ioctl* head = prepare("set");
+    struct dm_ioctl* head = dm_prepare("set");
 
-    message = (void*)(request.bytes + head->data_start);
+    message = (void*)(dm_request.bytes + head->data_start);
     strcpy(message->message, "check");
-    if (ioctl(control, DM_TARGET_MSG, &request))
+    if (ioctl(dm_control, DM_TARGET_MSG, &dm_request))
         printf("set %u check failed: %s\n", number, strerror(errno));
     else
         printf("set %u check %s\n", number,
-               head->flags & DM_DATA_OUT_FLAG ? request.bytes + head->data_start : "");
-}
-
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static void fill_sector(uint64_t* words, uint64_t seed, uint64_t sector) {
-    uint64_t state = mix(seed ^ mix(sector));
-
-    words[0] = sector;
-    words[1] = seed;
-    for (unsigned int i = 2; i < SECTOR / 8; i++)
-        words[i] = mix(state + i);
+               head->flags & DM_DATA_OUT_FLAG ? dm_request.bytes + head->data_start : "");
 }
 
 static uint32_t identify(const uint64_t* words, uint64_t sector) {
@@ -243,8 +192,7 @@ int main(int argc, char** argv) {
         fputs("usage: crashload DISK RESULTS <PLAN\n", stderr);
         return 2;
     }
-    control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-    if (control < 0)
+    if (!dm_open())
         quit("/dev/mapper/control");
     results = open(argv[2], O_WRONLY | O_CLOEXEC);
     if (results < 0)

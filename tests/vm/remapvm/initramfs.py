@@ -35,7 +35,7 @@ PROGRAMS = (
 OPTIONAL_PROGRAMS = "lsblk udevadm".split()
 
 PROJECT_TOOLS = "remapsetup remap-fsck remap-dump".split()
-GUEST_PROGRAMS = ("agent", "blkio", "crashload")
+GUEST_PROGRAMS = ("agent", "blkio", "comeandgo", "crashload")
 SEARCH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -63,7 +63,7 @@ def guest_program(name: str) -> Path:
             raise SetupError(f"{source} does not compile:\n{done.stderr}")
         path.chmod(0o755)
 
-    return cached.cached_file("guest", cached.digest(name, " ".join(command), source) + f"-{name}", compile_to)
+    return cached.cached_file("guest", cached.digest(name, " ".join(command), source, *sorted(paths.GUEST.glob("*.h"))) + f"-{name}", compile_to)
 
 
 def guest_module(kernel, name: str) -> Path:
@@ -172,7 +172,7 @@ def _guest_layer() -> Path:
         archive = Archive()
         archive.data("init", init.read_bytes(), 0o755)
         archive.data("usr/bin/vm-agent", programs["agent"].read_bytes(), 0o755)
-        for name in ("blkio", "crashload"):
+        for name in GUEST_PROGRAMS[1:]:
             archive.data(f"usr/bin/{name}", programs[name].read_bytes(), 0o755)
         path.write_bytes(archive.finish())
 
