@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A system that has never heard of dm-remap sees an adopted disk: it finds nothing on it, and mounts nothing."""
+"""Systems that have never heard of dm-remap see an adopted disk: they find nothing on it, and mount nothing."""
 
 import pytest
 from remapvm import kernels, rootfs
 from remapvm.disk import Disk
 from remapvm.initramfs import guest_program
-from remapvm.stacks import PACKAGES, StackedRoot
+from remapvm.stacks import GENERATORS, PACKAGES, STACKS, StackedRoot
 from remapvm.story import QUIET, SET_UUID, copy_sparse
 
 pytestmark = [pytest.mark.boot, pytest.mark.long]
@@ -16,10 +16,10 @@ EXTRA = rootfs.Extra(packages=(*PACKAGES, "mdadm"), modules=("raid1", "dm-crypt"
 
 def rescue_system(series) -> rootfs.Root:
     """A Debian with everything that could use a disk, and nothing of ours."""
-    return rootfs.build(kernels.find(series), None, guest_program("agent"), SET_UUID, RESCUE_UUID, extra=EXTRA, generators=("initramfs-tools",))
+    return rootfs.build(kernels.find(series), None, guest_program("agent"), SET_UUID, RESCUE_UUID, extra=EXTRA, generators=GENERATORS)
 
 
-@pytest.mark.parametrize("stack", ["luks"])
+@pytest.mark.parametrize("stack", STACKS)
 def test_a_rescue_system_finds_nothing_on_the_members(machines, stack):
     root = StackedRoot(machines.folder / "disks", machines.boot, "initramfs-tools", stack, series=machines.kernel)
     root.adopt()
@@ -51,3 +51,19 @@ def test_a_rescue_system_finds_nothing_on_the_members(machines, stack):
     assert vm.run("btrfs device scan >/dev/null; btrfs filesystem show").stdout.strip() == ""
     assert vm.run("dmsetup ls").stdout.strip() == "No devices found"
     assert vm.run("findmnt -no SOURCE --real").lines == [vm.dev(own)]
+
+
+@pytest.mark.parametrize("stack", ["plain", "lvm", "md"])
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_an_initramfs_without_our_hook_mounts_nothing(machines, generator, stack):
+    """It looks for the payload's root, and may assemble whatever it finds."""
+    root = StackedRoot(machines.folder / "disks", machines.boot, generator, stack, series=machines.kernel)
+    root.adopt()
+    initramfs = rescue_system(machines.kernel).initramfs(generator)
+    vm = root.plain_boot(root.disks, "rw rd.auto=1 rd.retry=10", agent=False, initrd=initramfs)
+    vm.wait_end(300)
+    console = vm.console.text()
+    assert "Run /init" in console
+    # nothing of ours was there, and nothing was mounted or assembled
+    for trace in ("remapsetup", "dm_remap", "EXT4-fs", "md/raid1", "BTRFS", "device-mapper: table"):
+        assert trace not in console

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Roots in stacks of drivers on a remap device: LVM, LUKS.
+"""Roots in stacks of drivers on remap devices: LVM, LUKS, MD.
 
 The host needs no drivers for it: a stack is put together in a machine with our small initramfs, by Debian's own tools out of
 the root image, on disks that are plain at first; then these are adopted with all that is on them, as a user's would be.
@@ -37,6 +37,12 @@ LUKS = (
     "cryptsetup -q luksFormat --type luks2 --uuid " + LUKS_UUID + " --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {below} /" + KEY
     + " && cryptsetup open --key-file /" + KEY + " {below} {name}"
 )
+# LVM's metadata is a ring of some hundred kilobytes; LUKS2 keeps two of its headers.
+LVM_USE = "for i in $(seq 30); do vgchange -q --addtag used$i vg0 || exit 1; done"
+LUKS_USE = (
+    "head -c 64 /dev/urandom >/run/key && cryptsetup luksAddKey --key-file /" + KEY + " --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {below} /run/key"
+    + " && cryptsetup config --label other {below} && cryptsetup luksKillSlot -q --key-file /" + KEY + " {below} 1"
+)
 # Where a layer's first sector lies in the one below.
 LINEAR_START = "dmsetup table {name} | cut -d' ' -f5"
 CRYPT_START = "dmsetup table {name} | cut -d' ' -f8"
@@ -51,12 +57,13 @@ LUKS_MODULES = ("dm-crypt", "xts", "aesni-intel", "sha256_generic", "algif_skcip
 class Stack:
     """What lies between root's file system and the remap devices.
 
-    make     builds it on the disk {main} and leaves `device`
+    make     builds it on the disks {main} (and {second}) and leaves `device`
     start    prints where in a main the first sector of the device lies
     close    takes it down
     dracut   what a dracut that was not made on this machine must be told on the kernel command line
     key      the same, of the key's place, for a dracut without systemd: it does not look into crypttab for that
-    layers   what a walk down from root meets: the beginning of a dm UUID each
+    layers   what a walk down from root meets: the beginning of a dm UUID, or "md"
+    use      rewrites what names the payload to others, in the booted system
     mains    names of the disks; each gets a spare, and is a set of its own
     """
 
@@ -68,19 +75,24 @@ class Stack:
     dracut: str = ""
     key: str = ""
     layers: tuple = ()
+    use: str = ""
     mains: tuple = ("main",)
 
 
-def _luks_files(source: str):
-    return (
-        (KEY, "a key for tests, no secret\n"),
-        ("etc/crypttab", f"cryptroot {source} /{KEY} luks,initramfs\n"),
-        ("etc/cryptsetup-initramfs/conf-hook", "KEYFILE_PATTERN=/etc/keys/*.key\nUMASK=0077\n"),
-        ("etc/dracut.conf.d/key.conf", f'install_items+=" /{KEY} /etc/crypttab "\n'),
-    )
+LUKS_FILES = (
+    (KEY, "a key for tests, no secret\n"),
+    ("etc/crypttab", f"cryptroot UUID={LUKS_UUID} /{KEY} luks,initramfs\n"),
+    ("etc/cryptsetup-initramfs/conf-hook", "KEYFILE_PATTERN=/etc/keys/*.key\nUMASK=0077\n"),
+    ("etc/dracut.conf.d/key.conf", f'install_items+=" /{KEY} /etc/crypttab "\n'),
+)
 
 
 STACKS = {
+    "plain": Stack(rootfs.Extra(packages=PACKAGES), use="tune2fs -L other -c 7 /dev/mapper/root && e2label /dev/mapper/root | grep other"),
+    "btrfs": Stack(
+        rootfs.Extra(packages=PACKAGES, modules=("btrfs",), fs_type="btrfs"),
+        use="btrfs filesystem resize -64m / && btrfs filesystem resize max / && btrfs filesystem label / other && btrfs balance start --full-balance /",
+    ),
     "lvm": Stack(
         rootfs.Extra(packages=PACKAGES),
         make=LVM.format(below="{main}", name="root"),
@@ -89,9 +101,10 @@ STACKS = {
         close="vgchange -an vg0",
         dracut="rd.lvm.lv=vg0/root",
         layers=("LVM-",),
+        use=LVM_USE,
     ),
     "luks": Stack(
-        rootfs.Extra(packages=PACKAGES, modules=LUKS_MODULES, files=_luks_files(f"UUID={LUKS_UUID}")),
+        rootfs.Extra(packages=PACKAGES, modules=LUKS_MODULES, files=LUKS_FILES),
         make=LUKS.format(below="{main}", name="cryptroot"),
         device="/dev/mapper/cryptroot",
         start=CRYPT_START.format(name="cryptroot"),
@@ -99,6 +112,30 @@ STACKS = {
         dracut=f"rd.luks.uuid={LUKS_UUID} rd.luks.name={LUKS_UUID}=cryptroot",
         key=f"rd.luks.key=/{KEY}:/",
         layers=("CRYPT-LUKS2-",),
+        use=LUKS_USE.format(below="/dev/mapper/root"),
+    ),
+    "luks-on-lvm": Stack(
+        rootfs.Extra(packages=PACKAGES, modules=LUKS_MODULES, files=LUKS_FILES),
+        make=LVM.format(below="{main}", name="crypt") + " && " + LUKS.format(below="/dev/mapper/vg0-crypt", name="cryptroot"),
+        device="/dev/mapper/cryptroot",
+        start=f"echo $(($({CRYPT_START.format(name='cryptroot')}) + $({LINEAR_START.format(name='vg0-crypt')})))",
+        close="cryptsetup close cryptroot && vgchange -an vg0",
+        dracut=f"rd.lvm.lv=vg0/crypt rd.luks.uuid={LUKS_UUID} rd.luks.name={LUKS_UUID}=cryptroot",
+        key=f"rd.luks.key=/{KEY}:/",
+        layers=("CRYPT-LUKS2-", "LVM-"),
+        use=f"{LVM_USE}; {LUKS_USE.format(below='/dev/mapper/vg0-crypt')}",
+    ),
+    "md": Stack(
+        rootfs.Extra(packages=(*PACKAGES, "mdadm"), modules=("raid1",), sets=(f"other UUID={OTHER_SET} -",)),
+        make="mdadm --create /dev/md0 --run --metadata=1.2 --level=1 --raid-devices=2 --assume-clean --bitmap=none {main} {second}",
+        device="/dev/md0",
+        start="cat /sys/block/md0/md/rd0/offset",
+        # without the bad blocks that MD has noted when both disks failed, to show that the witness lies there
+        close="mdadm --stop /dev/md0 && mdadm --assemble --update=force-no-bbl /dev/md0 {main} {second} && mdadm --stop /dev/md0",
+        dracut="rd.auto=1",
+        layers=("md",),
+        use="mdadm --grow --bitmap=internal /dev/md0 && mdadm --grow --bitmap=none /dev/md0",
+        mains=("main", "second"),
     ),
 }
 
@@ -110,6 +147,7 @@ class StackedRoot(Story):
         super().__init__(folder, boot, generator, **options)
         self.stack = STACKS[stack]
         self.root_argument = root
+        self.told_by_initramfs = False
         self.disks = []
         self.pairs = {}  # set UUID -> (main, spare)
 
@@ -138,7 +176,26 @@ class StackedRoot(Story):
         words = super().boot_arguments(more).replace(f"root=UUID={FS_UUID}", f"root={self.root_argument}")
         if self.generator == rootfs.DRACUT_WITHOUT_SYSTEMD:
             words += f" {self.stack.key}"
-        return f"{words} {self.stack.dracut}" if self.generator != "initramfs-tools" else words
+        generic = self.generator != "initramfs-tools" and not self.told_by_initramfs
+        return f"{words} {self.stack.dracut}" if generic else words
+
+    def make_initramfs_inside(self) -> Path:
+        """The initramfs that the running machine makes for itself, with what it finds that it needs."""
+        release = self.kernel.release
+        self.vm.run("mkdir -p /boot /tmp")
+        self.vm.push(self.kernel.folder / "config", f"/boot/config-{release}")
+        if self.generator == "initramfs-tools":
+            self.vm.run("echo MODULES=dep >/etc/initramfs-tools/conf.d/machine && : >/etc/initramfs-tools/modules")
+            command = f"mkinitramfs -o /srv/initramfs {release}"
+        else:
+            omit = f"--omit '{rootfs.SYSTEMD_IN_DRACUT}'" if self.generator == rootfs.DRACUT_WITHOUT_SYSTEMD else ""
+            command = f"dracut --force --hostonly --zstd --no-early-microcode {omit} --kver {release} /srv/initramfs"
+        done = self.vm.run(command + " 2>&1", timeout=900)
+        print(done.stdout)
+        check("remap: " not in done.stdout, f"the hook complained:\n{done.stdout}")
+        path = self.folder / "made-inside.img"
+        path.write_bytes(self.vm.pull("/srv/initramfs"))
+        return path
 
     def prove_root_on_remap(self):
         """Walks from the mounted root through every layer to the disks, and reads what only the spare holds."""
@@ -168,20 +225,28 @@ class StackedRoot(Story):
         pass  # adopt() has
 
     def _root_number(self) -> str:
+        if self.stack.extra.fs_type == "btrfs":  # its root has a number of its own
+            return self.vm.run(f"cat /sys/fs/btrfs/{FS_UUID}/devices/*/dev").stdout.strip()
         return self.vm.run("findmnt -no MAJ:MIN /").stdout.strip()
 
     def _walk(self, number, met, sets):
-        """Follows dm tables down; remap devices go to `sets`, what is above them to `met`."""
+        """Follows dm tables and MD's members down; remap devices go to `sets`, what is above them to `met`."""
         folder = f"/sys/dev/block/{number}"
-        uuid = self.vm.run(f"cat {folder}/dm/uuid").stdout.strip()
-        major, minor = number.split(":")
-        table = self.vm.run(f"dmsetup table -j {major} -m {minor}").stdout
-        members = re.findall(r" (\d+:\d+)(?= |$)", table.rstrip())
-        if uuid.startswith("REMAP-"):
-            check(table.split()[2] == "remap" and len(members) == 2, f"{uuid} has the table {table}")
-            sets[uuid.removeprefix("REMAP-")] = members
-            return
-        met.append(next((layer for layer in self.stack.layers if uuid.startswith(layer)), uuid))
+        if self.vm.try_run(f"test -d {folder}/md").exit == 0:
+            met.append("md")
+            members = self.vm.run(f"cat {folder}/slaves/*/dev").lines
+            active = self.vm.run(f"cat {folder}/md/dev-*/state").lines
+            check(active == ["in_sync"] * len(members) and len(members) == len(self.pairs), f"the array's members: {members} {active}")
+        else:
+            uuid = self.vm.run(f"cat {folder}/dm/uuid").stdout.strip()
+            major, minor = number.split(":")
+            table = self.vm.run(f"dmsetup table -j {major} -m {minor}").stdout
+            members = re.findall(r" (\d+:\d+)(?= |$)", table.rstrip())
+            if uuid.startswith("REMAP-"):
+                check(table.split()[2] == "remap" and len(members) == 2, f"{uuid} has the table {table}")
+                sets[uuid.removeprefix("REMAP-")] = members
+                return
+            met.append(next((layer for layer in self.stack.layers if uuid.startswith(layer)), uuid))
         check(members, f"{number} lies on nothing")
         for member in members:
             self._walk(member, met, sets)
@@ -189,7 +254,7 @@ class StackedRoot(Story):
 
 def _made(root: rootfs.Root, stack: Stack, kernel: kernels.Kernel, note) -> Path:
     """The stack's disks, adopted, in a folder beside the root image."""
-    folder = root.folder / f"stack-{cached.digest(repr(stack), MAIN_SIZE, SPARE_SIZE)}"
+    folder = root.folder / f"stack-{cached.digest(stack.make, stack.device, stack.start, stack.close, *stack.mains, MAIN_SIZE, SPARE_SIZE)}"
     with cached.making(root.folder.parent, f"{root.folder.name}.stack"):
         if not (folder / "witness.json").exists():
             folder.mkdir(exist_ok=True)

@@ -143,6 +143,8 @@ class Story:
         self.sums = {}  # acknowledged files: path -> SHA-256
         self.remaps = {}  # main block -> slot, as last seen on the spare
         self.hidden = set()  # main blocks moved at adoption
+        self._plain_boots = 0
+        self.on_failure = "panic=-1 rd.shell=0 rd.emergency=poweroff"  # on the kernel command line: no shell, nobody is there
 
     # Chapters
 
@@ -299,7 +301,8 @@ class Story:
 
     def plain_boot(self, disks, more: str = "rw", **options):
         """One boot of these disks, with VM's options; returns the machine."""
-        self._boot(disks, "plain", more, **options)
+        self._plain_boots += 1
+        self._boot(disks, f"plain{self._plain_boots}", more, **options)
         return self.vm
 
     def power_cut(self):
@@ -312,7 +315,7 @@ class Story:
         """The kernel command line, as any Debian's but for what the harness wants to see."""
         # a busy host may stop the guest for minutes, which is no lockup
         watch = "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
-        return f"root=UUID={FS_UUID} panic=-1 rd.shell=0 rd.emergency=poweroff {watch} {more}"
+        return f"root=UUID={FS_UUID} {self.on_failure} {watch} {more}"
 
     def prove_root_on_remap(self):
         """Walks from the mounted root down to the disks: the remap device, and below it main and spare."""
