@@ -5,6 +5,7 @@
 #include <libdevmapper.h>
 #include <spawn.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -134,6 +135,36 @@ void load_module() {
     if (::posix_spawnp(&pid, argv[0], nullptr, nullptr, argv, environ) == 0) {
         ::waitpid(pid, nullptr, 0);
     }
+}
+
+/// Does the kernel know our target? To be asked when a table was refused: the kernel has tried to
+/// load the module then.
+bool has_target() {
+    Task task(DM_DEVICE_LIST_VERSIONS);
+    if (!task.run()) {
+        return true;  // a kernel that does not say is no kernel without it
+    }
+    const dm_versions* each = dm_task_get_versions(task.get());
+    for (;;) {
+        if (std::strcmp(each->name, target_type) == 0) {
+            return true;
+        }
+        if (each->next == 0) {
+            return false;
+        }
+        each =
+            reinterpret_cast<const dm_versions*>(reinterpret_cast<const char*>(each) + each->next);
+    }
+}
+
+[[noreturn]] void fail_without_target(const std::string& name) {
+    utsname kernel{};
+    ::uname(&kernel);
+    throw Error(Exit::operational,
+                cat(name, ": kernel ", kernel.release,
+                    " has no module dm-remap, or cannot load it. For reading the set opens without "
+                    "it: remap-dump export --format dmtable --main MAIN SPARE | dmsetup create -r ",
+                    name));
 }
 
 bool ours(const std::string& uuid) {
@@ -286,6 +317,11 @@ void create(const CreateRequest& request) {
         return;
     }
     const std::string logged = log.lines();
+    const std::string refused = last_message();
+    if (!has_target()) {
+        fail_without_target(request.name);
+    }
+    last_message() = refused;
     Task::fail(
         cat(request.name, ": the kernel refused it", logged.empty() ? "" : cat(" (", logged, ")")));
 }

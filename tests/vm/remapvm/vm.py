@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A virtual machine: QEMU without KVM."""
 
+import contextlib
 import json
 import shlex
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 from . import initramfs, kernels
@@ -34,6 +36,30 @@ DEBUG_APPEND = (
 DRIVERS = {"virtio": "virtio_blk", "scsi": "virtio_scsi,sd_mod", "nvme": "nvme"}
 
 
+class Keyboard:
+    """The other end of a console that takes input. What the console shows goes to its log as well, so it is dropped here."""
+
+    def __init__(self):
+        self._here, self.qemu = socket.socketpair()
+        threading.Thread(target=self._drop_output, daemon=True).start()
+
+    def type(self, line: str):
+        """A line, with the key that ends it."""
+        self._here.sendall(line.encode() + b"\n")
+
+    def close(self):
+        """To be called when QEMU has ended."""
+        self.qemu.close()
+        with contextlib.suppress(OSError):  # the thread sees it
+            self._here.shutdown(socket.SHUT_RDWR)
+        self._here.close()
+
+    def _drop_output(self):
+        with contextlib.suppress(OSError):
+            while self._here.recv(65536):
+                pass
+
+
 class VM(Machine):
     """A machine in QEMU.
 
@@ -46,6 +72,7 @@ class VM(Machine):
     memory      default: 512M, 1G for a debug kernel
     agent       wait for the agent at boot. A root image must start vm-agent itself for that
     shutdown_command  how the guest is asked to power off
+    keyboard    type() enters lines at the console
     """
 
     def __init__(
@@ -63,11 +90,15 @@ class VM(Machine):
         agent=True,
         boot_timeout=300,
         shutdown_command="poweroff -f",
+        keyboard=False,
         qemu_args=(),
     ):
         super().__init__(folder, name, shutdown_command)
         self.qemu = None
+        self._keyboard = None
         with self._starting():
+            if keyboard:
+                self._keyboard = Keyboard()
             self._boot(list(disks), kernel, initrd, append, remap, files, smp, memory, qemu_args)
             if agent:
                 self._wait_agent(boot_timeout)
@@ -94,7 +125,16 @@ class VM(Machine):
             self.qmp.command("blockdev-del", **{"node-name": node})
         self._forget(disk)
 
+    def type(self, line: str):
+        """A line at the console, with the key that ends it."""
+        self._keyboard.type(line)
+
     # Inside
+
+    def _after_end(self):
+        super()._after_end()
+        if self._keyboard is not None:
+            self._keyboard.close()
 
     def _use_node(self, disk, node):
         self.qmp.command("qom-set", path=f"/machine/peripheral/{disk.name}", property="drive", value=node)
@@ -113,7 +153,12 @@ class VM(Machine):
         self.qemu += ["-smp", str(smp), "-m", str(memory), "-kernel", str(image), "-append", arguments]
         if initrd:
             self.qemu += ["-initrd", str(initrd)]
-        self.qemu += ["-chardev", f"file,id=console,path={self.console.path}", "-serial", "chardev:console"]
+        console = f"file,id=console,path={self.console.path}"
+        inherited = [agent_guest.fileno(), qmp_guest.fileno()]
+        if self._keyboard is not None:
+            inherited.append(self._keyboard.qemu.fileno())
+            console = f"socket,id=console,fd={inherited[-1]},logfile={self.console.path},logappend=on"
+        self.qemu += ["-chardev", console, "-serial", "chardev:console"]
         self.qemu += ["-chardev", f"socket,id=qmp,fd={qmp_guest.fileno()}", "-mon", "chardev=qmp,mode=control"]
         self.qemu += ["-chardev", f"socket,id=agent,fd={agent_guest.fileno()}", "-device", "virtio-serial-pci"]
         self.qemu += ["-device", "virtserialport,chardev=agent,name=remapvm.agent"]
@@ -129,7 +174,7 @@ class VM(Machine):
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,
-                    pass_fds=(agent_guest.fileno(), qmp_guest.fileno()),
+                    pass_fds=inherited,
                 )
             except FileNotFoundError as error:
                 raise SetupError(f"{error.filename} is not installed: run scripts/test --prepare") from error
