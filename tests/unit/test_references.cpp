@@ -317,8 +317,11 @@ TEST_CASE("Boot use: swap that the machine hibernates to is refused", "[referenc
 
 TEST_CASE("Boot use: for a root each kernel's initramfs must be able to open a set",
           "[references]") {
-    const Texts whole = {"usr/lib/modules/6.1.0/updates/dkms/dm-remap.ko.xz", "usr/sbin/remapsetup",
-                         "usr/sbin/remap-fsck", "usr/lib/udev/rules.d/60-remap.rules",
+    const Texts whole = {"usr/lib/modules/6.1.0/updates/dkms/dm-remap.ko.xz",
+                         "usr/sbin/remapsetup",
+                         "usr/sbin/remap-fsck",
+                         "usr/lib/udev/rules.d/59-remap-bare.rules",
+                         "usr/lib/udev/rules.d/60-remap.rules",
                          "scripts/local-top/remap"};
     Computer computer;
     const std::string root_line = std::string("UUID=") + uuid + " / ext4\n";
@@ -375,9 +378,9 @@ TEST_CASE("Boot use: the listing of a real initramfs is read", "[references]") {
     check_one(remap::objections_to_initramfs(host), {"cannot be listed"});
 
     const std::string tree = folder.file("tree");
-    for (const char* file :
-         {"usr/lib/modules/6.1.0/dm-remap.ko", "usr/sbin/remapsetup", "usr/sbin/remap-fsck",
-          "usr/lib/udev/rules.d/60-remap.rules", "scripts/local-top/remap"}) {
+    for (const char* file : {"usr/lib/modules/6.1.0/dm-remap.ko", "usr/sbin/remapsetup",
+                             "usr/sbin/remap-fsck", "usr/lib/udev/rules.d/59-remap-bare.rules",
+                             "usr/lib/udev/rules.d/60-remap.rules", "scripts/local-top/remap"}) {
         fs::create_directories(fs::path(tree) / fs::path(file).parent_path());
         scratch::spill(tree + "/" + file, "x");
     }

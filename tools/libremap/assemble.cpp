@@ -13,6 +13,7 @@
 #include <iterator>
 #include <thread>
 
+#include "libremap/bare_main.hpp"
 #include "libremap/check.hpp"
 #include "libremap/closed_sets.hpp"
 #include "libremap/device_events.hpp"
@@ -244,12 +245,13 @@ std::optional<BlockDevice> find_spare(const Uuid& set, const std::vector<SeenMem
     return only_one(spares, member, set, "that each of them names", at_home);
 }
 
-std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const MachineRoot& root) {
+std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const MachineRoot& root,
+                                          const std::optional<Identity>& listed) {
     const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
     std::optional<BlockDevice> found;
     for (const BlockDevice& device : list_block_devices(root)) {
         if (recorded.compare(identify(device, root)) != Identity::Match::same ||
-            device.size != recorded.size) {
+            device.size != recorded.size || (listed && !is_listed_main(*listed, device, root))) {
             continue;
         }
         if (found) {
@@ -260,6 +262,36 @@ std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const Ma
         found = device;
     }
     return found;
+}
+
+/// What is said of the main of a bare set whose spare is missing.
+std::string main_is_hidden(const RemaptabEntry& entry, const MachineRoot& root) {
+    std::string text;
+    for (const BlockDevice& device : list_block_devices(root)) {
+        if (looks_like_main(*listed_main(entry), device, root)) {
+            text += cat("; its main ", device.path,
+                        " is there, and hidden: without the spare nobody knows which of its "
+                        "blocks are stale");
+        }
+    }
+    return text;
+}
+
+/// Why a bare set is not opened by itself, and what its line needs.
+std::string unlisted_main(const Uuid& set, const ChosenPair& chosen, const MachineRoot& root) {
+    std::string text = cat("set ", set,
+                           " is a bare set, and nothing hides its main: the line in remaptab(5) "
+                           "needs main=");
+    if (!chosen.main) {
+        return text;
+    }
+    try {
+        text +=
+            cat(identity_text(hideable_identity(*chosen.main, root)), " for ", chosen.main->path);
+    } catch (const Error& error) {
+        text += cat(", but ", error.what());
+    }
+    return text;
 }
 
 // --- open --all -------------------------------------------------------------------------------
@@ -336,11 +368,16 @@ class Assembly {
     }
 
     Attempt open_known(const RemaptabEntry& entry, const std::vector<SeenMember>& seen) {
-        const ChosenPair chosen = choose_pair(entry.set, seen, options_.root);
+        const auto listed = listed_main(entry);
+        const ChosenPair chosen = choose_pair(entry.set, seen, options_.root, listed);
+        if (chosen.bare && !listed) {
+            throw Error(Exit::unrecognised, unlisted_main(entry.set, chosen, options_.root));
+        }
         if (!chosen.missing.empty()) {
             const auto spare = chosen.spare ? std::nullopt : entry.value("spare");
             return {Attempt::Outcome::missing,
-                    chosen.missing + (spare ? cat("; when it was made, it was ", *spare) : ""),
+                    chosen.missing + (spare ? cat("; when it was made, it was ", *spare) : "") +
+                        (listed && !chosen.spare ? main_is_hidden(entry, options_.root) : ""),
                     Exit::damage};
         }
         const BlockDevice& main = *chosen.main;
@@ -375,6 +412,12 @@ void report_problems(const Remaptab& tab, const CommandLine& command_line, const
             message(problem);
         }
     }
+}
+
+bool all_open(const std::vector<RemaptabEntry>& sets) {
+    return std::all_of(sets.begin(), sets.end(), [](const RemaptabEntry& entry) {
+        return dm::find_set(entry.set).has_value();
+    });
 }
 
 Clock::time_point after(double seconds) {
@@ -461,7 +504,7 @@ std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid
 }
 
 ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
-                       const MachineRoot& root) {
+                       const MachineRoot& root, const std::optional<Identity>& listed) {
     ChosenPair chosen;
     chosen.spare = find_spare(set, seen, root);
     if (!chosen.spare) {
@@ -471,8 +514,9 @@ ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
     const auto io = open_block_io(chosen.spare->path, Mode::read_only);
     const Superblock superblock = load_superblock(*io);
     const Member& member = *superblock.member(REMAP_ROLE_MAIN);
-    chosen.main = superblock.is_bare() ? find_bare_main(superblock, root)
-                                       : choose_member(seen, member, set, root);
+    chosen.bare = superblock.is_bare();
+    chosen.main = chosen.bare ? find_bare_main(superblock, root, listed)
+                              : choose_member(seen, member, set, root);
     if (!chosen.main) {
         chosen.missing = cat("the main of ", set_text(superblock), " is missing (",
                              member_text(member), "); its spare ", chosen.spare->path, " is there");
@@ -533,13 +577,21 @@ std::string open_set(const OpenOptions& options, const Message& message) {
 
 Exit open_all(const OpenAllOptions& options, const Message& message, const Message& missing) {
     const CommandLine command_line = running_command_line(options.root.proc);
+    const Remaptab tab = Remaptab::load(options.remaptab);
+    std::vector<RemaptabEntry> known = known_sets(tab, command_line);
+    if (options.only_bare) {
+        std::erase_if(known, [](const RemaptabEntry& entry) {
+            return !entry.has("main") || entry.has("nofail");
+        });
+        if (known.empty()) {
+            return Exit::ok;
+        }
+    }
     if (command_line.disabled) {
         message("rd.remap=0 on the kernel command line: nothing is opened");
-        return Exit::ok;
+        return options.only_bare && !all_open(known) ? Exit::damage : Exit::ok;
     }
-    const Remaptab tab = Remaptab::load(options.remaptab);
     report_problems(tab, command_line, message);
-    const std::vector<RemaptabEntry> known = known_sets(tab, command_line);
     if (known.empty()) {
         missing(cat("no set is listed in ", options.remaptab,
                     " or named by rd.remap.uuid=; nothing is opened"));

@@ -47,13 +47,15 @@ struct ChosenPair {
     std::optional<BlockDevice> main;
     std::optional<BlockDevice> spare;
     std::string missing;  ///< empty if both are there
+    bool bare = false;    ///< known if the spare is there
 };
 
 /// The members of a set among those that were seen. Whether they really belong together and neither
 /// is an old copy, require_pair() tells. Throws Error (unrecognised) when it cannot be decided
-/// which of several devices is meant.
+/// which of several devices is meant. With `listed` only that is taken for the main of a bare set.
 ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
-                       const MachineRoot& root = {});
+                       const MachineRoot& root = {},
+                       const std::optional<Identity>& listed = std::nullopt);
 
 /// The main of the set whose spare is `spare`, found by its label. Throws Error (unrecognised) if
 /// there is none, or more than one and none with the recorded hardware.
@@ -81,6 +83,9 @@ struct OpenAllOptions {
     /// for one.
     std::optional<double> wait_seconds;
     bool no_udev_sync = false;
+    /// Only the bare sets without `nofail`: those whose raw mains would be taken for them. With
+    /// rd.remap=0 they count as not open.
+    bool only_bare = false;
     MachineRoot root;
 };
 

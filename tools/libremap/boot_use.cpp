@@ -276,7 +276,8 @@ std::string missing_parts(const std::vector<std::string>& paths) {
     if (!has_module(paths)) {
         lacks("the module dm-remap");
     }
-    for (const char* file : {"sbin/remapsetup", "sbin/remap-fsck", "rules.d/60-remap.rules"}) {
+    for (const char* file : {"sbin/remapsetup", "sbin/remap-fsck", "rules.d/59-remap-bare.rules",
+                             "rules.d/60-remap.rules"}) {
         if (!has_file(paths, file)) {
             lacks(file);
         }

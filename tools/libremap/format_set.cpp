@@ -6,6 +6,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "libremap/bare_main.hpp"
 #include "libremap/boot_use.hpp"
 #include "libremap/error.hpp"
 #include "libremap/hardware_name.hpp"
@@ -318,10 +319,45 @@ void FormatJob::make_rescue_folder() const {
     }
 }
 
+/// A bare set is listed only if its main can be hidden; true if it may be.
+bool FormatJob::plan_hiding() {
+    const auto device = block_device_of(options_.main, options_.host.machine);
+    if (!options_.bare || !device) {
+        return true;
+    }
+    try {
+        hidden_as_ = identity_text(hideable_identity(*device, options_.host.machine));
+        return true;
+    } catch (const Error& error) {
+        not_listed_ = cat(error.what(),
+                          "; so its raw data cannot be hidden, and the set is not listed and not "
+                          "opened by itself");
+        return false;
+    }
+}
+
+RemaptabEntry FormatJob::future_entry() const {
+    RemaptabEntry entry{name_, plan_.superblock.head.set_uuid, {}};
+    if (!hidden_as_.empty()) {
+        entry.options.push_back("main=" + hidden_as_);
+    }
+    const std::string spare = hardware_name(options_.spare);
+    if (!spare.empty()) {
+        entry.options.push_back("spare=" + spare);
+    }
+    return entry;
+}
+
+/// Does a line that is there already say all that it must?
+bool FormatJob::keeps(const RemaptabEntry& listed) const {
+    return listed.name == name_ &&
+           (hidden_as_.empty() || listed.value("main").value_or("") == hidden_as_);
+}
+
 void FormatJob::plan_remaptab() {
     const bool devices = main_->is_block_device() && spare_->is_block_device();
     remaptab_ = options_.remaptab.value_or(devices ? default_remaptab : none);
-    if (remaptab_ == none) {
+    if (remaptab_ == none || !plan_hiding()) {
         remaptab_.clear();
         return;
     }
@@ -330,8 +366,14 @@ void FormatJob::plan_remaptab() {
     const Remaptab tab = Remaptab::load(remaptab_);
     const Uuid& set = plan_.superblock.head.set_uuid;
     const RemaptabEntry* listed = tab.find(set);
-    if (listed != nullptr && listed->name == name_) {
+    if (listed != nullptr && keeps(*listed)) {
         return;
+    }
+    if (listed != nullptr && listed->name == name_) {
+        throw Error(Exit::usage, cat(remaptab_, ": set ", set, " is listed with ",
+                                     listed->has("main") ? "another main=" : "no main=",
+                                     ", so that the raw data of ", options_.main,
+                                     " would not be hidden: expected main=", hidden_as_));
     }
     if (listed != nullptr) {
         throw Error(Exit::usage, cat(remaptab_, ": set ", set, " is listed as ", listed->name,
@@ -358,7 +400,15 @@ std::string FormatJob::consequences() const {
         text += "\n" + objection + ".";
     }
     if (options_.bare) {
-        return cat(text, "\n", options_.main, ": is not changed (bare set).");
+        text += cat("\n", options_.main, ": is not changed (bare set).");
+        if (!not_listed_.empty()) {
+            return cat(text, "\n", not_listed_, ".");
+        }
+        return remaptab_.empty()
+                   ? text
+                   : cat(text,
+                         " From then on it is hidden, and the set opened by itself, by the line\n",
+                         line_of(future_entry()), "\nof ", remaptab_, ".");
     }
     const std::uint64_t kib =
         plan_.superblock.hidden_blocks() * plan_.superblock.block_size() / 1024;
@@ -380,11 +430,8 @@ void FormatJob::add_to_remaptab(FormatResult& result) {
             }
             const Uuid& set = result.adopted.superblock.head.set_uuid;
             const RemaptabEntry* listed = tab.find(set);
-            if (listed == nullptr || listed->name != name_) {
-                const std::string spare = hardware_name(options_.spare);
-                tab.add({name_, set,
-                         spare.empty() ? std::vector<std::string>{}
-                                       : std::vector<std::string>{"spare=" + spare}});
+            if (listed == nullptr || !keeps(*listed)) {
+                tab.add(future_entry());
             }
             return true;
         });
@@ -439,6 +486,9 @@ FormatResult FormatJob::run(Observer& observer) {
     result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
     result.rescue_file = rescue_file_;
     look_again(result);
+    if (!not_listed_.empty()) {
+        result.warnings.push_back(not_listed_);
+    }
     add_to_remaptab(result);
     return result;
 }

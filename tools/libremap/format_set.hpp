@@ -13,6 +13,7 @@
 #include "libremap/observer.hpp"
 #include "libremap/probe.hpp"
 #include "libremap/references.hpp"
+#include "libremap/remaptab.hpp"
 
 namespace remap {
 
@@ -63,6 +64,9 @@ class FormatJob {
     void plan_rescue_file();
     void make_rescue_folder() const;
     void plan_remaptab();
+    bool plan_hiding();
+    RemaptabEntry future_entry() const;
+    bool keeps(const RemaptabEntry& listed) const;
     void add_to_remaptab(FormatResult& result);
     void look_again(FormatResult& result);
 
@@ -79,6 +83,8 @@ class FormatJob {
     std::string rescue_file_;
     std::string remaptab_;  ///< empty: none
     std::string name_;
+    std::string hidden_as_;   ///< `main=` of a bare set; empty: none
+    std::string not_listed_;  ///< why a bare set gets no line; empty: it does
 };
 
 }  // namespace remap

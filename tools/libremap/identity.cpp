@@ -188,6 +188,14 @@ std::string type_from_table(const BlockDevice& device, const MachineRoot& root) 
 }
 
 /// Devices below @p name in the stack, itself included.
+/// As long as what a superblock can record, or the two would never compare equal.
+Identity as_recorded(Identity id) {
+    id.wwn = id.wwn.substr(0, REMAP_WWN_SIZE);
+    id.serial = id.serial.substr(0, REMAP_SERIAL_SIZE);
+    id.partuuid = id.partuuid.substr(0, REMAP_PARTUUID_SIZE);
+    return id;
+}
+
 void collect_stack(const std::string& name, const MachineRoot& root, std::set<std::string>& seen) {
     if (!seen.insert(name).second) {
         return;
@@ -337,6 +345,10 @@ std::optional<BlockDevice> find_block_device(dev_t devno, const MachineRoot& roo
     return load_block_device(dir.filename().string(), root);
 }
 
+std::optional<BlockDevice> block_device_named(const std::string& name, const MachineRoot& root) {
+    return load_block_device(name, root);
+}
+
 std::optional<BlockDevice> block_device_of(const std::string& path, const MachineRoot& root) {
     struct stat st {};
     if (::stat(path.c_str(), &st) != 0 || !S_ISBLK(st.st_mode)) {
@@ -381,27 +393,33 @@ bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root
     return type == "mpath_member" || type == "drbd" || type.ends_with("_raid_member");
 }
 
-Identity identify(const BlockDevice& device, const MachineRoot& root) {
+Identity kernel_identity(const BlockDevice& device, const MachineRoot& root) {
     const fs::path disk = block_dir(device.whole, root);
     Identity id;
     id.size = device.size;
-    // The kernel's own values come first: they are there in every initramfs, and
-    // identity must not change with what happens to be installed.
-    id.wwn = first_of({attribute(disk / "wwid"), attribute(disk / "device" / "wwid"),
-                       udev_property(device, "ID_WWN", root)});
-    id.serial =
-        first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
-                  scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
-                  attribute(disk / "md" / "uuid"), udev_property(device, "ID_SERIAL_SHORT", root)});
+    id.wwn = first_of({attribute(disk / "wwid"), attribute(disk / "device" / "wwid")});
+    id.serial = first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
+                          scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),
+                          attribute(disk / "md" / "uuid")});
     if (device.is_partition) {
+        // udev's property is libblkid's, from the same table.
         id.partuuid = first_of({udev_property(device, "ID_PART_ENTRY_UUID", root),
                                 from_table(device, root, blkid_partition_get_uuid)});
     }
-    // As long as what a superblock can record, or the two would never compare equal.
-    id.wwn = id.wwn.substr(0, REMAP_WWN_SIZE);
-    id.serial = id.serial.substr(0, REMAP_SERIAL_SIZE);
-    id.partuuid = id.partuuid.substr(0, REMAP_PARTUUID_SIZE);
-    return id;
+    return as_recorded(id);
+}
+
+Identity identify(const BlockDevice& device, const MachineRoot& root) {
+    // The kernel's own values come first: they are there in every initramfs, and
+    // identity must not change with what happens to be installed.
+    Identity id = kernel_identity(device, root);
+    id.wwn = first_of({id.wwn, udev_property(device, "ID_WWN", root)});
+    id.serial = first_of({id.serial, udev_property(device, "ID_SERIAL_SHORT", root)});
+    return as_recorded(id);
+}
+
+std::vector<std::string> slaves_of(const BlockDevice& device, const MachineRoot& root) {
+    return directory_names(block_dir(device.name, root) / "slaves");
 }
 
 Identity identify_path(const std::string& path, const MachineRoot& root) {

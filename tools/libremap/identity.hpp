@@ -58,6 +58,10 @@ struct BlockDevice {
 /// The device with number @p devno, or nothing if sysfs does not know it.
 std::optional<BlockDevice> find_block_device(dev_t devno, const MachineRoot& root = {});
 
+/// The device that the kernel calls @p name ("sda1"), or nothing.
+std::optional<BlockDevice> block_device_named(const std::string& name,
+                                              const MachineRoot& root = {});
+
 /// The device behind the node @p path (links are followed); nothing for what is
 /// not a block device.
 std::optional<BlockDevice> block_device_of(const std::string& path, const MachineRoot& root = {});
@@ -73,6 +77,13 @@ bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root
 /// Identity of the hardware behind @p device; fields that cannot be found stay
 /// empty.
 Identity identify(const BlockDevice& device, const MachineRoot& root = {});
+
+/// What of it the kernel and the partition table tell, without help from the udev database: the
+/// same at a device's first event, in every initramfs.
+Identity kernel_identity(const BlockDevice& device, const MachineRoot& root = {});
+
+/// The kernel names of what the device is stacked on.
+std::vector<std::string> slaves_of(const BlockDevice& device, const MachineRoot& root = {});
 
 /// Identity of a path: a block device's, or only the size of an image file.
 Identity identify_path(const std::string& path, const MachineRoot& root = {});

@@ -14,6 +14,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "libremap/bare_main.hpp"
 #include "libremap/error.hpp"
 #include "libremap/file_util.hpp"
 #include "libremap/text.hpp"
@@ -49,14 +50,6 @@ std::vector<std::string> options_of(const std::string& text) {
         }
     }
     return options;
-}
-
-std::string line_of(const RemaptabEntry& entry) {
-    std::string options;
-    for (const std::string& option : entry.options) {
-        options += (options.empty() ? "" : ",") + option;
-    }
-    return cat(entry.name, " UUID=", entry.set, " ", options.empty() ? "-" : options);
 }
 
 struct ParsedLine {
@@ -104,6 +97,14 @@ std::string resolved(const std::string& file) {
 }
 
 }  // namespace
+
+std::string line_of(const RemaptabEntry& entry) {
+    std::string options;
+    for (const std::string& option : entry.options) {
+        options += (options.empty() ? "" : ",") + option;
+    }
+    return cat(entry.name, " UUID=", entry.set, " ", options.empty() ? "-" : options);
+}
 
 bool RemaptabEntry::has(std::string_view option) const {
     return std::any_of(options.begin(), options.end(), [&](const std::string& given) {
@@ -199,6 +200,11 @@ void Remaptab::append(const std::string& text) {
     }
     if (parsed.entry && parsed.entry->has("timeout") && !parsed.entry->timeout()) {
         problem("expected timeout=<seconds>, this option is ignored");
+    }
+    if (parsed.entry && parsed.entry->has("main") && !listed_main(*parsed.entry)) {
+        problem(
+            "expected main=wwn:...+serial:...+partuuid:..., as format writes it: the main of this "
+            "set is not hidden, and the set is not opened");
     }
     lines_.push_back({text, parsed.entry ? std::optional<Uuid>(parsed.entry->set) : std::nullopt});
     if (parsed.entry) {

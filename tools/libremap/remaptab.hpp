@@ -45,6 +45,9 @@ bool valid_device_name(std::string_view name);
 /// The name of a set that nobody named: "remap-" and the first eight digits of its UUID.
 std::string default_device_name(const Uuid& set);
 
+/// The line of an entry.
+std::string line_of(const RemaptabEntry& entry);
+
 /// The file, kept line by line so that comments and lines which are not understood survive an edit.
 class Remaptab {
   public:

@@ -6,6 +6,7 @@
 
 #include "cli/terminal.hpp"
 #include "commands.hpp"
+#include "libremap/bare_main.hpp"
 #include "libremap/closed_sets.hpp"
 #include "libremap/dm.hpp"
 #include "libremap/error.hpp"
@@ -102,9 +103,38 @@ int show_unit(const ListCommand& command) {
     return static_cast<int>(remap::Exit::unrecognised);
 }
 
+/// Is it to be left alone because a bare set's main is below it?
+int show_raw_main(const ProbeCommand& command) {
+    const auto device = remap::block_device_of(command.device);
+    const auto raw = device
+                         ? remap::raw_main_below(*device, remap::Remaptab::load(command.remaptab))
+                         : std::nullopt;
+    if (!raw) {
+        if (!command.udev) {
+            cli::message(command.device + ": not the raw main of a bare set that is listed");
+        }
+        return static_cast<int>(remap::Exit::unrecognised);
+    }
+    if (command.udev) {
+        std::cout << remap::hiding_properties(*raw, *device);
+        remap::finish_stdout();
+        return static_cast<int>(remap::Exit::ok);
+    }
+    remap::TextEmitter out(std::cout);
+    out.text("device", command.device);
+    out.text("raw_main", raw->main.path);
+    out.text("set", raw->entry.set.str());
+    out.text("listed_as", raw->entry.name);
+    finish(out);
+    return static_cast<int>(remap::Exit::ok);
+}
+
 }  // namespace
 
 int run_probe(const ProbeCommand& command) {
+    if (command.bare) {
+        return show_raw_main(command);
+    }
     const auto io = remap::open_block_io(command.device, remap::Mode::read_only);
     const auto info = remap::probe_member(*io);
     if (!info) {

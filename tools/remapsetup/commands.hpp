@@ -23,6 +23,8 @@ int run_format(const FormatCommand& command);
 struct ProbeCommand {
     std::string device;
     bool udev = false;
+    bool bare = false;
+    std::string remaptab;
 };
 int run_probe(const ProbeCommand& command);
 

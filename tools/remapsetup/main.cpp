@@ -77,6 +77,9 @@ void add_open(CLI::App& app, Commands& commands) {
         sub->add_flag("--all", c.all, "Every set in remaptab(5) or on the kernel command line");
     CLI::Option* listed =
         sub->add_option("--listed", c.listed, "The set that remaptab(5) calls so")->excludes(all);
+    sub->add_flag("--bare", c.all_options.only_bare,
+                  "With --all: only bare sets without nofail; exit code 1 if one is not open")
+        ->needs(all);
     sub->add_option("--main", c.options.main, "The main (default: found by its label)")
         ->excludes(all)
         ->excludes(listed);
@@ -167,6 +170,10 @@ void add_show(CLI::App& app, Commands& commands) {
 
     CLI::App* probe = app.add_subcommand("probe", "Say whether DEV is a member of a set");
     probe->add_flag("--udev", commands.probe.udev, "As properties for the udev database");
+    probe->add_flag("--bare", commands.probe.bare,
+                    "Say whether DEV is, or lies on, the raw main of a bare set in remaptab(5)");
+    commands.probe.remaptab = remap::default_remaptab;
+    probe->add_option("--remaptab", commands.probe.remaptab, "Use this instead of /etc/remaptab");
     probe->add_option("DEV", commands.probe.device, "A device or image")->required();
     probe->callback(
         [&commands] { commands.run = [&commands] { return run_probe(commands.probe); }; });

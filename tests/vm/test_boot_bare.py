@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Root on a bare set: the raw main shows the same root file system from power-on, and is never mounted."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from remapvm import cached, rootfs, story
+from remapvm.disk import SECTOR, Disk
+from remapvm.initramfs import guest_program, module_file
+from remapvm.stacks import WITNESS, WITNESS_BYTES, _move_to_spare, _witness_sectors
+from remapvm.vm import VM
+
+pytestmark = [pytest.mark.boot, pytest.mark.long]
+
+GENERATORS = (*rootfs.GENERATORS, rootfs.DRACUT_WITHOUT_SYSTEMD)
+LINE = f"root UUID={story.SET_UUID} main=serial:main,spare=spare"
+UNTOUCHED = "other"  # a disk with a file system that nobody must hide
+
+
+class BareRoot(story.Story):
+    """A Debian whose root lies on a bare set. What /srv/witness holds is stale on the main, and right on the spare alone."""
+
+    def __init__(self, machines, generator, **more):
+        super().__init__(machines.folder / "disks", machines.boot, generator, series=machines.kernel, **more)
+        self.root_argument = f"root=UUID={story.FS_UUID}"
+
+    def adopt(self):
+        extra = rootfs.Extra(files=(("etc/remaptab", f"{LINE}\n"), (WITNESS, WITNESS_BYTES)))
+        self.root = rootfs.build(
+            self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID, self.tell, extra, GENERATORS
+        )
+        made = self.root.folder / "bare"
+        with cached.making(self.root.folder.parent, f"{self.root.folder.name}.bare"):
+            if not (made / "complete").exists():
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                self._make(made)
+                (made / "complete").touch()
+        for name in ("main", "spare"):
+            story.copy_sparse(made / f"{name}.img", self.folder / f"{name}.img")
+        self.main = Disk(self.folder / "main.img", "main")
+        self.spare = Disk(self.folder / "spare.img", "spare")
+        self.main.set_faults(bad_write=json.loads((made / "stale.json").read_text()))
+
+    def _make(self, folder):
+        """The set, by the tools' own doing, and what is stale on its main."""
+        story.copy_sparse(self.root.image, folder / "main.img")
+        main, spare = Disk(folder / "main.img", "main"), Disk(folder / "spare.img", "spare", size=story.SPARE_SIZE)
+        stale = _witness_sectors(main.path)
+        vm = VM([main, spare], folder, name="make", kernel=self.kernel.release)
+        try:
+            vm.run(f"remapsetup format --yes --bare --label root --uuid {story.SET_UUID} --remaptab /run/remaptab {{main}} {{spare}}")
+            story.check(vm.run("cat /run/remaptab").stdout.strip() == LINE, "format has written another line")
+            vm.run("dmsetup create r0 --table \"0 $(blockdev --getsz {main}) remap {main} {spare} 0\"")
+            _move_to_spare(vm, main, stale)
+            vm.run("dmsetup remove r0")
+            vm.shutdown()
+        finally:
+            vm.power_cut()
+        for sector in stale:
+            main.write(sector * SECTOR, b"\xa5" * SECTOR)
+        (folder / "stale.json").write_text(json.dumps(stale))
+
+    def boot_arguments(self, more):
+        """As Story's, with root= as wanted."""
+        return super().boot_arguments(more).replace(f"root=UUID={story.FS_UUID}", self.root_argument)
+
+    def _spoil(self, disk):
+        pass  # adopt() has
+
+    def check_root(self):
+        """Root is the remap device, nothing else was mounted on the way to it, and the main is hidden."""
+        self.prove_root_on_remap()
+        story.check(self.vm.pull(f"/{WITNESS}") == WITNESS_BYTES, "the witness is stale")
+        mounted = [line for line in self.vm.dmesg().splitlines() if "EXT4-fs" in line and "mounted filesystem" in line]
+        story.check(mounted and all("(dm-0)" in line for line in mounted), f"mounted: {mounted}")
+        self.check_hidden()
+
+    def check_hidden(self):
+        """To udev the raw main is a member, and no link to its payload leads to it."""
+        properties = self.vm.run("udevadm info -q property {main}").lines
+        for wanted in ("ID_FS_TYPE=remap_member", "ID_FS_USAGE=raid", "SYSTEMD_READY=0", f"ID_REMAP_SET={story.SET_UUID}"):
+            story.check(wanted in properties, f"the main lacks {wanted}: {properties}")
+        links = self.vm.run("udevadm info -q symlink {main}").stdout
+        story.check("by-uuid" not in links and "by-label" not in links, f"links to the raw main: {links}")
+        story.check(f'UUID="{story.FS_UUID}"' in self.vm.run("blkid -p {main}").stdout, "the main shows nothing: this proves little")
+        for link in (f"by-uuid/{story.FS_UUID}", f"by-label/{rootfs.LABEL}"):
+            target = self.vm.run(f"readlink -f /dev/disk/{link}").stdout.strip()
+            story.check(target.startswith("/dev/dm-"), f"{link} leads to {target}")
+
+
+@pytest.mark.parametrize("generator", ["initramfs-tools"])
+def test_root_waits_for_a_late_spare_and_the_raw_main_stays_hidden(machines, generator):
+    tale = BareRoot(machines, generator)
+    tale.adopt()
+    other = machines.disk(UNTOUCHED, "64M")
+    vm = tale.plain_boot([tale.main, other], "rw rd.remap.timeout=600", agent=False)
+    # dracut says nothing before it gives up
+    vm.wait_console("is missing" if generator == "initramfs-tools" else "dracut", 120)
+    time.sleep(15)
+    assert "EXT4-fs" not in vm.console.text()
+    vm.plug_unseen(tale.spare)
+    vm.wait_up(240)
+    tale.check_root()
+    vm.run(f"mkfs.ext4 -q -L {UNTOUCHED} {{{UNTOUCHED}}} && udevadm trigger && udevadm trigger --action=add -s block && udevadm settle", timeout=240)
+    tale.check_hidden()
+    assert vm.run(f"readlink -f /dev/disk/by-label/{UNTOUCHED}").stdout.strip() == vm.dev(other)
+    assert vm.try_run("mount -o ro {main} /mnt").exit != 0, "the raw main can be mounted beside the remap device"
+    vm.shutdown(90)
