@@ -26,6 +26,7 @@ class BareRoot(story.Story):
     def __init__(self, machines, generator, **more):
         super().__init__(machines.folder / "disks", machines.boot, generator, series=machines.kernel, **more)
         self.root_argument = f"root=UUID={story.FS_UUID}"
+        self.before = ""
 
     def adopt(self):
         extra = rootfs.Extra(files=(("etc/remaptab", f"{LINE}\n"), (WITNESS, WITNESS_BYTES)))
@@ -43,6 +44,7 @@ class BareRoot(story.Story):
             story.copy_sparse(made / f"{name}.img", self.folder / f"{name}.img")
         self.main = Disk(self.folder / "main.img", "main")
         self.spare = Disk(self.folder / "spare.img", "spare")
+        self.before = cached.digest(self.main.path)
         self.main.set_faults(bad_write=json.loads((made / "stale.json").read_text()))
 
     def _make(self, folder):
@@ -91,6 +93,13 @@ class BareRoot(story.Story):
             target = self.vm.run(f"readlink -f /dev/disk/{link}").stdout.strip()
             story.check(target.startswith("/dev/dm-"), f"{link} leads to {target}")
 
+    def check_never_mounted(self):
+        """After a boot that ended: nothing was mounted, the main is as it was."""
+        console = self.vm.console.text()
+        story.check("EXT4-fs" not in console, "something was mounted")
+        story.check(cached.digest(self.main.path) == self.before, "the main was written to")
+        return console
+
 
 @pytest.mark.parametrize("generator", ["initramfs-tools"])
 def test_root_waits_for_a_late_spare_and_the_raw_main_stays_hidden(machines, generator):
@@ -110,3 +119,12 @@ def test_root_waits_for_a_late_spare_and_the_raw_main_stays_hidden(machines, gen
     assert vm.run(f"readlink -f /dev/disk/by-label/{UNTOUCHED}").stdout.strip() == vm.dev(other)
     assert vm.try_run("mount -o ro {main} /mnt").exit != 0, "the raw main can be mounted beside the remap device"
     vm.shutdown(90)
+
+
+@pytest.mark.parametrize("generator", ["initramfs-tools"])
+def test_without_the_spare_nothing_is_mounted(machines, generator):
+    tale = BareRoot(machines, generator)
+    tale.adopt()
+    vm = tale.plain_boot([tale.main], "rw rd.remap.timeout=5", agent=False)
+    vm.wait_end(240)
+    assert f"the spare of set {story.SET_UUID} is missing" in tale.check_never_mounted()
