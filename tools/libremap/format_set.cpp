@@ -300,9 +300,16 @@ void FormatJob::plan_rescue_file() {
     for (const std::string& path : {options_.main, options_.spare}) {
         const auto device = block_device_of(path);
         if (device && file_lies_on(rescue_file_, *device)) {
-            throw Error(Exit::usage,
-                        cat(rescue_file_, ": lies on ", path,
-                            " itself and would be lost with it; name another with --rescue-file"));
+            const std::string problem =
+                cat(rescue_file_, ": lies on ", path,
+                    " itself and would be lost with it; name another with --rescue-file");
+            // Asked about its own root: it will be done elsewhere.
+            if (!options_.dry_run || options_.rescue_file) {
+                throw Error(Exit::usage, problem);
+            }
+            objections_.push_back(problem);
+            rescue_file_.clear();
+            return;
         }
     }
 }
