@@ -19,6 +19,9 @@ remap_gate() {
 # The first time without waiting, to say what is missing.
 if ! remap_gate; then
     remap_wait=$(getarg rd.remap.timeout=)
+    case $remap_wait in
+        *[!0-9]*) remap_wait= ;;
+    esac
     while ! remap_gate --wait "${remap_wait:-30}"; do
         remap_wait=0
         remap_text="remap: a bare set is not open. Open it; or, to use its raw main, delete its line from /etc/remaptab"
