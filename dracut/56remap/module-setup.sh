@@ -21,7 +21,7 @@ warn_unlisted() {
     local uuid
     is_remap "$1" || return 1
     uuid=$(cat "/sys/dev/block/$1/dm/uuid")
-    grep -q "UUID=${uuid#REMAP-}" "${dracutsysrootdir-}/etc/remaptab" 2> /dev/null \
+    remapsetup list --unit "${uuid#REMAP-}" --remaptab "${dracutsysrootdir-}/etc/remaptab" > /dev/null 2>&1 \
         || dwarn "remap: set ${uuid#REMAP-} is in use but not in /etc/remaptab: this initramfs will not open it"
     return 1
 }

@@ -66,6 +66,26 @@ TEST_CASE("Both members are recognised, by any of their signatures at either end
     CHECK_FALSE(remap::probe_member(set.main));
 }
 
+TEST_CASE("A member is no leg of a RAID for what its data looks like, and a leg is no member",
+          "[probe]") {
+    Set set;
+    const auto main = remap::probe_member(set.main);
+    const auto spare = remap::probe_member(set.spare);
+    REQUIRE(main);
+    REQUIRE(spare);
+    for (const char* type : {"ddf_raid_member", "linux_raid_member", "drbd"}) {
+        CHECK_FALSE(remap::is_leg(*main, type, set.main.size()));
+        CHECK_FALSE(remap::is_leg(*spare, type, set.spare.size()));
+        CHECK(remap::is_leg(*main, type, set.main.size() + 1));
+        CHECK(remap::is_leg(*spare, type, set.spare.size() + 256));
+    }
+    // a path is as long as its map
+    CHECK(remap::is_leg(*main, "mpath_member", set.main.size()));
+    for (const char* type : {"", "ext4", "remap_member"}) {
+        CHECK_FALSE(remap::is_leg(*main, type, set.main.size() + 1));
+    }
+}
+
 TEST_CASE("A probe of what is not ours reads 8 KiB at either end and no more", "[probe]") {
     remap::MemoryIo io("disk", fixture::random_image(fixture::main_sectors, 5));
     CountingIo counting(io);

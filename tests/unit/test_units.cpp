@@ -145,6 +145,15 @@ TEST_CASE("The generator says what it does not understand, and makes the rest", 
     CHECK(nowhere.code == 0);  // nothing to make
 }
 
+TEST_CASE("A set that can have no unit takes none from the others", "[units]") {
+    // four times as long in the name of a unit
+    const std::string name = "a" + std::string(60, '-') + std::string(50, 'c');
+    const auto files =
+        generated(name + " UUID=" + first + " -\ndata UUID=" + second + " -\n", "quiet", 8);
+    CHECK(mentions(files, "sysinit.target.wants/remap-open.target"));
+    CHECK(mentions(files, "remap-open.target.requires/remap-open@data.service"));
+}
+
 TEST_CASE("The unit of a set is told by its UUID, of a set that opens by itself only", "[units]") {
     const scratch::Folder folder;
     const std::string tab = folder.file("remaptab");

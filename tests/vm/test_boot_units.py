@@ -38,9 +38,13 @@ class Debian:
         format_set(main, spare, "--uuid", set_uuid(name), *options)
         return main, spare
 
-    def boot(self, *disks, remaptab="", fstab="", more="", **options):
-        """Boot with these disks beside root's, whose remaptab and fstab get these lines."""
+    def boot(self, *disks, remaptab="", fstab="", more="", adopted=False, **options):
+        """Boot with these disks beside root's, whose remaptab and fstab get these lines; root itself as a set if wanted."""
         disk = self.machines.disk("root", path=self._image(remaptab, fstab))
+        if adopted:
+            spare = self.machines.disk("root_spare", "64M")
+            format_set(disk, spare, "--uuid", story.SET_UUID)
+            disks = (spare, *disks)
         # a busy host may stop the guest for minutes, which is no lockup, and its timer while it is tried
         watch = "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 no_timer_check"
         arguments = f"root=UUID={story.FS_UUID} rw panic=-1 {watch} {story.QUIET} systemd.journald.forward_to_console=1 {more}"
@@ -142,6 +146,9 @@ def copy_of(disk):
 def test_sets_of_remaptab_are_opened_waited_for_and_closed(machines):
     machine = Debian(machines)
     data, late, archive, foreign = (machine.set(name) for name in ("data", "late", "archive", "foreign"))
+    # Data that libblkid takes for the end of a leg of firmware RAID; whoever may write a file can put it there.
+    archive[0].write(archive[0].size - 257 * SECTOR, b"\xde\x11\xde\x11")
+    assert b"ddf_raid_member" in subprocess.run(["blkid", "-p", archive[0].path], capture_output=True, check=True).stdout
     vm = machine.boot(
         *data,
         late[0],
@@ -167,6 +174,7 @@ def test_sets_of_remaptab_are_opened_waited_for_and_closed(machines):
     machine.no_unit_failed()
 
     machine.storm()
+    assert "ID_FS_TYPE=remap_member" in vm.run("udevadm info -q property {archive}").lines
     vm.run("systemctl start remap-open@archive.service")
     assert machine.opened() == {"data", "my-late+1", "archive"}
     machine.shut_down("data", "my-late+1", "archive")
@@ -236,3 +244,40 @@ def test_a_set_that_cannot_be_opened_stops_nothing_else(machines, disk):
     vm.run("udevadm trigger --subsystem-match=block && udevadm settle --timeout=60")
     assert "good" not in machine.opened()
     machine.shut_down("gone", "copied", unlisted)
+
+
+@pytest.mark.long
+def test_rd_remap_0_opens_nothing_by_itself(machines):
+    machine = Debian(machines)
+    data = machine.set("data")
+    vm = machine.boot(*data, remaptab=listed("data"), fstab="/dev/mapper/data /srv ext4 nofail,x-systemd.device-timeout=2 0 2\n", more="rd.remap=0")
+    vm.run("udevadm trigger --subsystem-match=block && udevadm settle --timeout=60")
+    assert machine.opened() == set() and machine.said() == ""
+    assert vm.run("systemctl list-units --all --plain --no-legend 'remap-open*'").stdout.strip() == ""
+    vm.run("systemctl start remap-open@data && mount /dev/mapper/data /srv")
+    assert machine.mounted("/srv") == f"REMAP-{set_uuid('data')}"
+    machine.no_unit_failed()
+    # the module goes when nobody needs it, and comes again by itself
+    assert vm.try_run("rmmod dm-remap").exit != 0
+    vm.run("umount /srv && systemctl stop remap-close && rmmod dm-remap && systemctl start remap-open@data && mount /dev/mapper/data /srv")
+    assert machine.mounted("/srv") == f"REMAP-{set_uuid('data')}"
+    machine.shut_down("data")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("generator", rootfs.GENERATORS)
+def test_the_set_below_root_is_left_alone_at_shutdown(machines, generator):
+    machine = Debian(machines, generator)
+    data = machine.set("data")
+    vm = machine.boot(
+        *data,
+        remaptab=f"root UUID={story.SET_UUID} -\n" + listed("data"),
+        fstab="LABEL=data /srv/data ext4 x-mount.mkdir,x-systemd.device-timeout=600 0 2\n",
+        adopted=True,
+    )
+    assert machine.mounted("/") == f"REMAP-{story.SET_UUID}"
+    assert machine.mounted("/srv/data") == f"REMAP-{set_uuid('data')}"
+    machine.no_unit_failed()
+    machine.storm()
+    console = machine.shut_down("data")
+    assert "root: " not in "".join(line for line in console.splitlines() if "remapsetup" in line)

@@ -114,6 +114,17 @@ void verify_pair(const Pair& pair, const Superblock& superblock) {
     require_pair(*io, pair.spare.path, superblock, identify(pair.main));
 }
 
+/// The kernel gets numbers, which may belong to other disks by now: time has gone by since they
+/// were looked up.
+void require_same_devices(const Pair& pair) {
+    for (const BlockDevice& device : {pair.main, pair.spare}) {
+        const auto now = block_device_of(device.path);
+        if (!now || now->devno != device.devno) {
+            throw Error(Exit::operational, cat(device.path, ": has gone while it was checked"));
+        }
+    }
+}
+
 /// For reading only nothing may be written, to neither member, so nothing is repaired.
 void check_before_open(const Pair& pair, bool read_only, const Message& message) {
     const int bits = read_only ? inspect(pair.spare.path, pair.main.path, message)
@@ -179,6 +190,7 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
     if (options.main && !options.read_only && !superblock.is_bare()) {
         record_main(pair, message);
     }
+    require_same_devices(pair);
     dm::create(create_request(options, pair, superblock));
     forget_closed(superblock.head.set_uuid);
 }
@@ -383,7 +395,13 @@ class Assembly {
         const BlockDevice& main = *chosen.main;
         const BlockDevice& spare = *chosen.spare;
         // Not sooner: many may wait for members at the same time.
-        const AssemblyLock lock;
+        std::optional<AssemblyLock> lock;
+        try {
+            lock.emplace();
+        } catch (const BusyError& error) {
+            // Another set's disks are slow, or udev is: no fault of this one.
+            return {Attempt::Outcome::missing, error.what(), Exit::operational};
+        }
         if (dm::find_set(entry.set)) {
             return {};
         }
@@ -421,8 +439,9 @@ bool all_open(const std::vector<RemaptabEntry>& sets) {
 }
 
 Clock::time_point after(double seconds) {
-    return Clock::now() +
-           std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    constexpr double for_good = 1e9;  // more would not fit
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                              std::chrono::duration<double>(std::min(seconds, for_good)));
 }
 
 /// Does a file system that no shutdown unmounts lie on that device?
@@ -443,7 +462,8 @@ std::vector<SeenMember> scan_members(const MachineRoot& root) {
         }
         try {
             const auto io = open_block_io(device.path, Mode::read_only);
-            if (const auto info = probe_member(*io)) {
+            const auto info = probe_member(*io);
+            if (info && !is_leg(*info, udev_property(device, "ID_FS_TYPE", root), device.size)) {
                 members.push_back({device, *info});
             }
         } catch (const Error&) {
@@ -629,6 +649,7 @@ void open_listed(const std::string& name, const OpenAllOptions& options, const M
     DeviceEvents events(options.root.udev_db);
     std::string said;
     unsigned int failures = 0;
+    int last_looks = 3;
     for (;;) {
         const bool last = !for_ever && Clock::now() >= deadline;
         const Attempt attempt = assembly.try_one(entry);
@@ -647,6 +668,11 @@ void open_listed(const std::string& name, const OpenAllOptions& options, const M
             }
             continue;
         }
+        // It may have come while this looked for it, and this unit's start is all that its event
+        // could ask for.
+        if (absent && last_looks-- > 0 && events.wait(std::chrono::milliseconds{0})) {
+            continue;
+        }
         throw Error(attempt.code, cat(name, ": not opened: ", attempt.text,
                                       absent ? "; it is opened when that member appears" : ""));
     }
@@ -661,9 +687,18 @@ void close_set(const std::string& name, bool udev_sync) {
         throw Error(Exit::unrecognised, cat(name, ": expected a remap device, found one with UUID ",
                                             device->uuid.empty() ? "none" : device->uuid));
     }
-    dm::remove(name, udev_sync);
-    if (const auto set = set_of(*device)) {
+    // Before: a member's event that finds it closed must not open it again.
+    const auto set = set_of(*device);
+    if (set) {
         remember_closed(*set);
+    }
+    try {
+        dm::remove(name, udev_sync);
+    } catch (...) {
+        if (set) {
+            forget_closed(*set);
+        }
+        throw;
     }
 }
 

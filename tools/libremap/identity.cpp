@@ -187,7 +187,6 @@ std::string type_from_table(const BlockDevice& device, const MachineRoot& root) 
     return from_table(device, root, ask);
 }
 
-/// Devices below @p name in the stack, itself included.
 /// As long as what a superblock can record, or the two would never compare equal.
 Identity as_recorded(Identity id) {
     id.wwn = id.wwn.substr(0, REMAP_WWN_SIZE);
@@ -196,6 +195,7 @@ Identity as_recorded(Identity id) {
     return id;
 }
 
+/// Devices below @p name in the stack, itself included.
 void collect_stack(const std::string& name, const MachineRoot& root, std::set<std::string>& seen) {
     if (!seen.insert(name).second) {
         return;
@@ -385,12 +385,8 @@ bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root
             return true;
         }
     }
-    if (udev_property(device, "DM_MULTIPATH_DEVICE_PATH", root) == "1" ||
-        udev_property(device, "DM_UDEV_DISABLE_OTHER_RULES_FLAG", root) == "1") {
-        return true;
-    }
-    const std::string type = udev_property(device, "ID_FS_TYPE", root);
-    return type == "mpath_member" || type == "drbd" || type.ends_with("_raid_member");
+    return udev_property(device, "DM_MULTIPATH_DEVICE_PATH", root) == "1" ||
+           udev_property(device, "DM_UDEV_DISABLE_OTHER_RULES_FLAG", root) == "1";
 }
 
 Identity kernel_identity(const BlockDevice& device, const MachineRoot& root) {

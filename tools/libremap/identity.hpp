@@ -71,7 +71,8 @@ std::optional<BlockDevice> block_device_of(const std::string& path, const Machin
 std::vector<BlockDevice> list_block_devices(const MachineRoot& root = {});
 
 /// May a device carry a member at all?  Not if it is a leg of MD or multipath, or
-/// hidden from other rules by device-mapper: there the same label is seen twice.
+/// hidden from other rules by device-mapper: there the same label is seen twice. What
+/// libblkid says of it is asked by is_leg().
 bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root = {});
 
 /// Identity of the hardware behind @p device; fields that cannot be found stay

@@ -46,6 +46,7 @@ MemberInfo info_from_head(const Head& head, std::uint64_t sector) {
 MemberInfo info_from(const Superblock& superblock, std::uint64_t sector) {
     MemberInfo info = info_from_head(superblock.head, sector);
     info.epoch = superblock.epoch;
+    info.size = superblock.spare_size;
     info.label = superblock.label;
     return info;
 }
@@ -53,6 +54,7 @@ MemberInfo info_from(const Superblock& superblock, std::uint64_t sector) {
 MemberInfo info_from(const Label& label, std::uint64_t sector) {
     MemberInfo info = info_from_head(label.head, sector);
     info.epoch = label.epoch;
+    info.size = label.main_size;
     return info;
 }
 
@@ -310,6 +312,11 @@ std::optional<MemberInfo> probe_member(BlockIo& io) {
     look_for_labels(front, sighting);
     look_for_labels(back, sighting);
     return sighting.found;
+}
+
+bool is_leg(const MemberInfo& info, std::string_view type, std::uint64_t sectors) {
+    return type == "mpath_member" ||
+           ((type == "drbd" || type.ends_with("_raid_member")) && info.size != sectors);
 }
 
 std::string udev_properties(const MemberInfo& info) {

@@ -28,14 +28,20 @@ struct MemberInfo {
     Uuid member;
     Uuid partner;
     std::uint64_t nonce = 0;
-    std::string label;     ///< of a spare
-    std::uint64_t sector;  ///< where the structure was found
+    std::uint64_t size = 0;  ///< of the device when it became a member, sectors
+    std::string label;       ///< of a spare
+    std::uint64_t sector;    ///< where the structure was found
 };
 
 /// Is the device a member? Reads 8 KiB at the front and 8 KiB at the end; only if what is there is
 /// ours but damaged, further superblock places. Never throws for what it reads: what cannot be read
 /// or verified is not ours.
 std::optional<MemberInfo> probe_member(BlockIo& io);
+
+/// Is this device, of which libblkid says that it holds `type`, not the member itself but a leg of
+/// the device that is? What a leg shows at its front and end may be the other's, but it is longer.
+/// The data on a member may look like the end of a leg, too: so that alone proves nothing.
+bool is_leg(const MemberInfo& info, std::string_view type, std::uint64_t sectors);
 
 /// Properties for the udev database as KEY=value lines, the values encoded.
 std::string udev_properties(const MemberInfo& info);

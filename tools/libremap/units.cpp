@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libremap/units.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <system_error>
 
 #include "libremap/error.hpp"
@@ -104,16 +106,25 @@ std::string open_unit(const std::string& name) {
 }
 
 void write_units(const std::vector<RemaptabEntry>& sets, const std::string& folder) {
-    bool any = false;
-    for (const RemaptabEntry& set : sets) {
-        // What the initramfs opens is there already, or boot would not have come so far.
-        if (!set.has("x-initrd.attach")) {
+    std::vector<RemaptabEntry> wanted;
+    // What the initramfs opens is there already, or boot would not have come so far.
+    std::copy_if(sets.begin(), sets.end(), std::back_inserter(wanted),
+                 [](const RemaptabEntry& set) { return !set.has("x-initrd.attach"); });
+    if (wanted.empty()) {
+        return;
+    }
+    link(folder, "sysinit.target", "wants", target, target);
+    std::string problems;
+    for (const RemaptabEntry& set : wanted) {
+        try {
             write_unit(set, folder);
-            any = true;
+        } catch (const Error& error) {
+            // The others are to be opened all the same.
+            problems += (problems.empty() ? "" : "; ") + std::string(error.what());
         }
     }
-    if (any) {
-        link(folder, "sysinit.target", "wants", target, target);
+    if (!problems.empty()) {
+        throw Error(Exit::operational, problems);
     }
 }
 

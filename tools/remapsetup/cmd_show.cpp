@@ -137,6 +137,12 @@ int run_probe(const ProbeCommand& command) {
     }
     const auto io = remap::open_block_io(command.device, remap::Mode::read_only);
     const auto info = remap::probe_member(*io);
+    if (info && remap::is_leg(*info, command.type, io->size())) {
+        cli::message(remap::cat(command.device, ": ", command.type, " of ", io->size(),
+                                " sectors, shows a member of ", info->size,
+                                ": a leg of the device that is the member"));
+        return static_cast<int>(remap::Exit::unrecognised);
+    }
     if (!info) {
         if (!command.udev) {
             const auto older = remap::recognise_older(*io);

@@ -23,6 +23,7 @@ int run_format(const FormatCommand& command);
 struct ProbeCommand {
     std::string device;
     bool udev = false;
+    std::string type;  ///< what libblkid says that it is
     bool bare = false;
     std::string remaptab;
 };

@@ -170,6 +170,8 @@ void add_show(CLI::App& app, Commands& commands) {
 
     CLI::App* probe = app.add_subcommand("probe", "Say whether DEV is a member of a set");
     probe->add_flag("--udev", commands.probe.udev, "As properties for the udev database");
+    probe->add_option("--type", commands.probe.type,
+                      "What libblkid says that it is: a leg of another device is no member");
     probe->add_flag("--bare", commands.probe.bare,
                     "Say whether DEV is, or lies on, the raw main of a bare set in remaptab(5)");
     commands.probe.remaptab = remap::default_remaptab;
