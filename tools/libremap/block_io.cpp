@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "libremap/device_use.hpp"
@@ -126,7 +127,7 @@ struct Geometry {
 class FileBlockIo : public BlockIo {
   public:
     FileBlockIo(std::string path, FileDescriptor fd, const Geometry& geometry)
-        : name_(std::move(path)), fd_(std::move(fd)), geometry_(geometry), bounce_(bounce_size) {}
+        : name_(std::move(path)), fd_(std::move(fd)), geometry_(geometry) {}
 
     int try_read(std::uint64_t sector, Bytes to) override;
     int try_write(std::uint64_t sector, ConstBytes from) override;
@@ -142,12 +143,13 @@ class FileBlockIo : public BlockIo {
   private:
     bool inside(std::uint64_t sector, std::size_t bytes) const;
     bool needs_bounce(const void* memory, std::uint64_t sector, std::size_t bytes) const;
+    std::uint8_t* bounce(std::size_t bytes);
     int read_bounced(std::uint64_t offset, Bytes to);
 
     std::string name_;
     FileDescriptor fd_;
     Geometry geometry_;
-    AlignedBuffer bounce_;
+    std::optional<AlignedBuffer> bounce_;
 };
 
 bool FileBlockIo::inside(std::uint64_t sector, std::size_t bytes) const {
@@ -161,6 +163,14 @@ bool FileBlockIo::needs_bounce(const void* memory, std::uint64_t sector, std::si
            !aligned(sector * sector_size, geometry_.logical) || !aligned(bytes, geometry_.logical);
 }
 
+/// The bounce buffer, with room for so many bytes. It is no larger than was needed so far: a probe
+/// of each of a machine's devices must not touch 256 KiB for the sake of 16.
+std::uint8_t* FileBlockIo::bounce(std::size_t bytes) {
+    if (!bounce_ || bounce_->bytes().size() < bytes)
+        bounce_.emplace(bytes);
+    return bounce_->bytes().data();
+}
+
 /// Reads whole logical blocks into the bounce buffer and copies out what was asked for.
 int FileBlockIo::read_bounced(std::uint64_t offset, Bytes to) {
     while (!to.empty()) {
@@ -168,10 +178,11 @@ int FileBlockIo::read_bounced(std::uint64_t offset, Bytes to) {
         const std::size_t now = std::min<std::size_t>(to.size(), bounce_size - lead);
         const std::size_t whole =
             (lead + now + geometry_.logical - 1) / geometry_.logical * geometry_.logical;
-        const int error = transfer(pread, fd_.get(), bounce_.bytes().data(), whole, offset - lead);
+        std::uint8_t* const buffer = bounce(whole);
+        const int error = transfer(pread, fd_.get(), buffer, whole, offset - lead);
         if (error)
             return error;
-        std::memcpy(to.data(), bounce_.bytes().data() + lead, now);
+        std::memcpy(to.data(), buffer + lead, now);
         to = to.subspan(now);
         offset += now;
     }
@@ -196,8 +207,9 @@ int FileBlockIo::try_write(std::uint64_t sector, ConstBytes from) {
         return transfer(pwrite, fd_.get(), from.data(), from.size(), sector * sector_size);
     for (std::uint64_t offset = sector * sector_size; !from.empty();) {
         const std::size_t now = std::min(from.size(), bounce_size);
-        std::memcpy(bounce_.bytes().data(), from.data(), now);
-        if (const int error = transfer(pwrite, fd_.get(), bounce_.bytes().data(), now, offset))
+        std::uint8_t* const buffer = bounce(now);
+        std::memcpy(buffer, from.data(), now);
+        if (const int error = transfer(pwrite, fd_.get(), buffer, now, offset))
             return error;
         from = from.subspan(now);
         offset += now;
