@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <functional>
 #include <iostream>
+#include <string_view>
 
 #include "cli/entry.hpp"
 #include "cli/exit_codes.hpp"
@@ -40,12 +43,9 @@ struct Commands {
     Run run;
 };
 
-void add_format(CLI::App& app, Commands& commands) {
+void add_format(CLI::App* sub, Commands& commands) {
     FormatCommand& c = commands.format;
     remap::FormatOptions& o = c.options;
-    CLI::App* sub = app.add_subcommand("format",
-                                       "Make MAIN and SPARE a set, with MAIN's data in "
-                                       "place (adoption)");
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("-n,--dry-run", o.dry_run,
                   "Check everything and say what would be done; the devices may be in use");
@@ -68,11 +68,8 @@ void add_format(CLI::App& app, Commands& commands) {
         [&commands] { commands.run = [&commands] { return run_format(commands.format); }; });
 }
 
-void add_open(CLI::App& app, Commands& commands) {
+void add_open(CLI::App* sub, Commands& commands) {
     OpenCommand& c = commands.open;
-    CLI::App* sub = app.add_subcommand("open",
-                                       "Create the remap device NAME of the set that SPARE "
-                                       "belongs to, or of all known sets");
     CLI::Option* all =
         sub->add_flag("--all", c.all, "Every set in remaptab(5) or on the kernel command line");
     CLI::Option* listed =
@@ -113,8 +110,7 @@ void add_open(CLI::App& app, Commands& commands) {
     });
 }
 
-void add_close(CLI::App& app, Commands& commands) {
-    CLI::App* sub = app.add_subcommand("close", "Remove the remap device NAME, or all");
+void add_close(CLI::App* sub, Commands& commands) {
     CloseCommand& c = commands.close;
     CLI::Option* all = sub->add_flag(
         "--all", c.all, "Every remap device that is not in use and does not carry the system");
@@ -129,11 +125,8 @@ void add_close(CLI::App& app, Commands& commands) {
     });
 }
 
-void add_release(CLI::App& app, Commands& commands) {
+void add_release(CLI::App* sub, Commands& commands) {
     ReleaseCommand& c = commands.release;
-    CLI::App* sub = app.add_subcommand("release",
-                                       "Write everything back to the main and end the "
-                                       "set");
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("--accept-loss", c.options.accept_loss,
                   "Go on although blocks are lost; they become zeroes");
@@ -148,11 +141,8 @@ void add_release(CLI::App& app, Commands& commands) {
         [&commands] { commands.run = [&commands] { return run_release(commands.release); }; });
 }
 
-void add_rescue(CLI::App& app, Commands& commands) {
+void add_rescue(CLI::App* sub, Commands& commands) {
     RescueCommand& c = commands.rescue;
-    CLI::App* sub = app.add_subcommand("rescue",
-                                       "Say, or do, what brings MAIN's data back when "
-                                       "its spare is gone for good");
     sub->add_option("--rescue-file", c.options.rescue_file, "The file that format wrote");
     sub->add_flag("--write", c.options.write,
                   "Restore what the rescue file has; else nothing is changed");
@@ -161,34 +151,67 @@ void add_rescue(CLI::App& app, Commands& commands) {
         [&commands] { commands.run = [&commands] { return run_rescue(commands.rescue); }; });
 }
 
-void add_show(CLI::App& app, Commands& commands) {
-    CLI::App* status = app.add_subcommand("status", "Show the state of open remap devices");
-    status->add_flag("--json", commands.status.json, "As JSON");
-    status->add_option("NAME", commands.status.name, "Name below /dev/mapper (default: all)");
-    status->callback(
+void add_status(CLI::App* sub, Commands& commands) {
+    sub->add_flag("--json", commands.status.json, "As JSON");
+    sub->add_option("NAME", commands.status.name, "Name below /dev/mapper (default: all)");
+    sub->callback(
         [&commands] { commands.run = [&commands] { return run_status(commands.status); }; });
+}
 
-    CLI::App* probe = app.add_subcommand("probe", "Say whether DEV is a member of a set");
-    probe->add_flag("--udev", commands.probe.udev, "As properties for the udev database");
-    probe->add_option("--type", commands.probe.type,
-                      "What libblkid says that it is: a leg of another device is no member");
-    probe->add_flag("--bare", commands.probe.bare,
-                    "Say whether DEV is, or lies on, the raw main of a bare set in remaptab(5)");
+void add_probe(CLI::App* sub, Commands& commands) {
+    sub->add_flag("--udev", commands.probe.udev, "As properties for the udev database");
+    sub->add_option("--type", commands.probe.type,
+                    "What libblkid says that it is: a leg of another device is no member");
+    sub->add_flag("--bare", commands.probe.bare,
+                  "Say whether DEV is, or lies on, the raw main of a bare set in remaptab(5)");
     commands.probe.remaptab = remap::default_remaptab;
-    probe->add_option("--remaptab", commands.probe.remaptab, "Use this instead of /etc/remaptab");
-    probe->add_option("DEV", commands.probe.device, "A device or image")->required();
-    probe->callback(
+    sub->add_option("--remaptab", commands.probe.remaptab, "Use this instead of /etc/remaptab");
+    sub->add_option("DEV", commands.probe.device, "A device or image")->required();
+    sub->callback(
         [&commands] { commands.run = [&commands] { return run_probe(commands.probe); }; });
+}
 
-    CLI::App* list = app.add_subcommand("list", "List all sets of which a member is seen");
-    list->add_flag("--json", commands.list.json, "As JSON");
+void add_list(CLI::App* sub, Commands& commands) {
+    sub->add_flag("--json", commands.list.json, "As JSON");
     commands.list.remaptab = remap::default_remaptab;
-    list->add_option("--remaptab", commands.list.remaptab, "Use this instead of /etc/remaptab");
-    list->add_option(
-        "--unit", commands.list.unit_of,
-        "Only print systemd's unit that opens this set (a UUID) by itself; exit code 2 "
-        "if there is none");
-    list->callback([&commands] { commands.run = [&commands] { return run_list(commands.list); }; });
+    sub->add_option("--remaptab", commands.list.remaptab, "Use this instead of /etc/remaptab");
+    sub->add_option("--unit", commands.list.unit_of,
+                    "Only print systemd's unit that opens this set (a UUID) by itself; exit code 2 "
+                    "if there is none");
+    sub->callback([&commands] { commands.run = [&commands] { return run_list(commands.list); }; });
+}
+
+struct Verb {
+    const char* name;
+    const char* description;
+    void (*add)(CLI::App*, Commands&);
+};
+
+constexpr std::array verbs = {
+    Verb{"format", "Make MAIN and SPARE a set, with MAIN's data in place (adoption)", add_format},
+    Verb{"open",
+         "Create the remap device NAME of the set that SPARE belongs to, or of all known sets",
+         add_open},
+    Verb{"close", "Remove the remap device NAME, or all", add_close},
+    Verb{"release", "Write everything back to the main and end the set", add_release},
+    Verb{"rescue", "Say, or do, what brings MAIN's data back when its spare is gone for good",
+         add_rescue},
+    Verb{"status", "Show the state of open remap devices", add_status},
+    Verb{"probe", "Say whether DEV is a member of a set", add_probe},
+    Verb{"list", "List all sets of which a member is seen", add_list},
+};
+
+/// Defines the verbs; when the command line begins with one, the options of no other: udev has
+/// every block device of a machine probed, and boot waits for it.
+void add_verbs(CLI::App& app, Commands& commands, std::string_view first_word) {
+    const auto named = [&](const Verb& verb) { return first_word == verb.name; };
+    const bool one = std::any_of(verbs.begin(), verbs.end(), named);
+    for (const Verb& verb : verbs) {
+        CLI::App* sub = app.add_subcommand(verb.name, verb.description);
+        if (!one || named(verb)) {
+            verb.add(sub, commands);
+        }
+    }
 }
 
 /// CLI11 takes an unknown command for a positional argument and only says that one is missing.
@@ -208,12 +231,7 @@ int run(int argc, char** argv) {
     app.set_version_flag("--version", std::string("remapsetup ") + REMAP_TOOL_VERSION);
     app.require_subcommand(1);
     app.footer(std::string(examples) + cli::exit_codes_help);
-    add_format(app, commands);
-    add_open(app, commands);
-    add_close(app, commands);
-    add_release(app, commands);
-    add_rescue(app, commands);
-    add_show(app, commands);
+    add_verbs(app, commands, argc > 1 ? argv[1] : "");
     completion::add_hidden_options(app);
     require_known_command(app, argc, argv);
     try {
