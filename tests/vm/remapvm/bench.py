@@ -11,13 +11,15 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import bench_kernel, bench_tools
+from . import bench_boot, bench_kernel, bench_tools
 from .errors import VmError
+from .rootfs import GENERATORS
 
 # subcommand -> its measurements, given the options: functions by name, called with a folder, the kernel's series, and what takes a figure
 SUBCOMMANDS = {
     "kernel": lambda options: bench_kernel.MEASUREMENTS,
     "tools": lambda options: bench_tools.measurements(options.entries, options.runs),
+    "boot": lambda options: bench_boot.measurements(options.generator, options.runs),
 }
 
 
@@ -95,7 +97,8 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", default=[])
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--entries", type=positive, default=1_000_000)
-    parser.add_argument("--runs", type=positive, default=9)
+    parser.add_argument("--generator", action="append", default=[], choices=GENERATORS)
+    parser.add_argument("--runs", type=positive)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

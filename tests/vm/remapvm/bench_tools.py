@@ -29,6 +29,7 @@ SECTOR = 512
 MIB = 1 << 20
 SEQUENCES = 1 << 24
 FEW = 10
+RUNS = 9
 HIDDEN = 64  # blocks, of an empty main of 4 KiB blocks
 
 
@@ -258,7 +259,7 @@ def beside(take, our_name, ours: Cost, their_name, theirs: Cost):
     take(f"  {our_name} over {their_name}: peak RSS", ours.rss / theirs.rss, "times")
 
 
-def measurements(entries: int, runs: int):
-    """The measurements by name."""
-    bench = Bench(entries, runs)
+def measurements(entries: int, runs):
+    """The measurements by name; `runs` of each, or RUNS."""
+    bench = Bench(entries, runs or RUNS)
     return {"check": bench.check, "few": bench.few, "export": bench.dump, "restore": bench.restore}

@@ -98,7 +98,8 @@ class Extra:
 
     packages: tuple = ()
     modules: tuple = ()  # in the initramfs
-    files: tuple = ()  # (path, content); they replace those of the same name
+    drivers: tuple = ()  # more of the kernel's modules in the root, as MODULES
+    files: tuple = ()  # (path, content); they replace those of the same name, or with None take them away
     sets: tuple = ()  # more lines of remaptab
     fs_type: str = "ext4"  # or btrfs
     ours: bool = True  # without: no tool, rule, hook or module of ours, and no remaptab
@@ -238,7 +239,7 @@ def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid, extra):
     if extra.ours:
         shutil.copytree(ours, tree, dirs_exist_ok=True, symlinks=True)
     modules = tree / "usr/lib/modules" / kernel.release
-    _copy_modules(kernel.modules, modules)
+    _copy_modules(kernel.modules, modules, (*MODULES, *extra.drivers))
     if module:
         (modules / "updates").mkdir()
         # as a distribution's modules are: without debug information
@@ -254,6 +255,8 @@ def _make_tree(tree, ours, kernel, module, agent, set_uuid, fs_uuid, extra):
     if extra.ours:
         machine["etc/remaptab"] = f"# NAME UUID=<set> OPTIONS\nroot UUID={set_uuid} -\n" + "".join(f"{line}\n" for line in extra.sets)
     for name, content in (FILES | machine | dict(extra.files)).items():
+        if content is None:
+            continue
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -273,8 +276,8 @@ def _sums(tree: Path, below: str):
     }
 
 
-def _copy_modules(source: Path, target: Path):
-    for pattern in MODULES:
+def _copy_modules(source: Path, target: Path, patterns):
+    for pattern in patterns:
         for found in sorted(source.glob(pattern)):
             goal = target / found.relative_to(source)
             goal.parent.mkdir(parents=True, exist_ok=True)
