@@ -6,14 +6,15 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <vector>
 
 #include "libremap/file_util.hpp"
+#include "libremap/identity.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -110,8 +111,6 @@ class Below {
             return false;
         if (S_ISBLK(target_.st_mode) && device == target_.st_rdev)
             return true;
-        if (major(device) == 0)
-            return reaches_mount(device);
         const fs::path sysfs = sysfs_of(device);
         for (const fs::path& slave : entries(sysfs / "slaves")) {
             const auto number = number_in(slave / "dev");
@@ -123,6 +122,12 @@ class Below {
         return reaches_backing(first_line(sysfs / "loop/backing_file"));
     }
 
+    bool reaches_file(const std::string& path) {
+        const auto devices = devices_below_file(path);
+        return std::any_of(devices.begin(), devices.end(),
+                           [this](dev_t device) { return reaches(device); });
+    }
+
   private:
     bool reaches_backing(const std::string& file) {
         struct stat status {};
@@ -132,33 +137,7 @@ class Below {
         if (S_ISBLK(status.st_mode))
             return reaches(status.st_rdev);
         return (status.st_dev == target_.st_dev && status.st_ino == target_.st_ino) ||
-               reaches(status.st_dev);
-    }
-
-    /// File systems without a device number of their own (btrfs): by what is mounted.
-    bool reaches_mount(dev_t device) {
-        std::ifstream mounts("/proc/self/mountinfo");
-        const std::string number = cat(major(device), ":", minor(device));
-
-        for (std::string line; std::getline(mounts, line);) {
-            std::istringstream words(line);
-            std::string id;
-            std::string parent;
-            std::string found;
-            words >> id >> parent >> found;
-            const std::size_t dash = line.find(" - ");
-            if (found != number || dash == std::string::npos)
-                continue;
-            std::istringstream rest(line.substr(dash + 3));
-            std::string type;
-            std::string source;
-            struct stat status {};
-            rest >> type >> source;
-            if (::stat(source.c_str(), &status) == 0 && S_ISBLK(status.st_mode) &&
-                reaches(status.st_rdev))
-                return true;
-        }
-        return false;
+               reaches_file(file);
     }
 
     const struct stat& target_;
@@ -204,13 +183,7 @@ std::string loop_over(const std::string& path, const struct stat& status) {
 }
 
 bool lies_on(const std::string& path, const struct stat& device) {
-    struct stat status {};
-    const std::string parent = fs::path(path).parent_path().string();
-
-    if (::stat(path.c_str(), &status) != 0 &&
-        ::stat(parent.empty() ? "." : parent.c_str(), &status) != 0)
-        return false;
-    return Below(device).reaches(status.st_dev);
+    return Below(device).reaches_file(path);
 }
 
 }  // namespace remap

@@ -3,6 +3,7 @@
 
 #include <blkid/blkid.h>
 #include <dm-remap-format.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -224,16 +225,72 @@ std::string unescaped(const std::string& text) {
     return out;
 }
 
-void add_mounts(dev_t devno, const MachineRoot& root, std::vector<std::string>& users) {
+/// A line of mountinfo.
+struct Mount {
+    std::uint64_t id = 0;
+    dev_t devno = 0;
+    std::string target;
+    std::string type;
+    std::string source;
+};
+
+std::vector<Mount> read_mounts(const MachineRoot& root) {
     constexpr std::size_t devno_field = 2;
     constexpr std::size_t target_field = 4;
+    std::vector<Mount> mounts;
     std::ifstream in(root.proc + "/self/mountinfo");
     for (std::string line; std::getline(in, line);) {
         const auto fields = split(line);
-        if (fields.size() > target_field && fields[devno_field] == devno_text(devno)) {
-            users.push_back("mounted on " + unescaped(fields[target_field]));
+        // Between the options and this stands any number of tags.
+        const auto dash = std::find(fields.begin(), fields.end(), "-");
+        if (fields.size() <= target_field || fields.end() - dash < 3) {
+            continue;
+        }
+        const auto devno = parse_devno(fields[devno_field]);
+        mounts.push_back({number(fields[0]), devno.value_or(0), unescaped(fields[target_field]),
+                          dash[1], unescaped(dash[2])});
+    }
+    return mounts;
+}
+
+/// The devices of a mount of btrfs, whose number is no device's: it names one of them there, and
+/// all in sysfs. What others have for a source is not to be touched: it may lie on a server.
+std::set<std::string> devices_of_mount(const Mount& mount, const MachineRoot& root) {
+    if (mount.type != "btrfs" || mount.source.compare(0, 1, "/") != 0) {
+        return {};
+    }
+    const auto named = block_device_of(mount.source, root);
+    if (!named) {
+        return {};
+    }
+    std::set<std::string> names{named->name};
+    const fs::path btrfs = fs::path(root.sys) / "fs" / "btrfs";
+    for (const std::string& one : directory_names(btrfs)) {
+        const auto devices = directory_names(btrfs / one / "devices");
+        if (std::find(devices.begin(), devices.end(), named->name) != devices.end()) {
+            names.insert(devices.begin(), devices.end());
         }
     }
+    return names;
+}
+
+void add_mounts(const BlockDevice& device, const MachineRoot& root,
+                std::vector<std::string>& users) {
+    for (const Mount& mount : read_mounts(root)) {
+        if (mount.devno == device.devno ||
+            (major(mount.devno) == 0 && devices_of_mount(mount, root).count(device.name) != 0)) {
+            users.push_back("mounted on " + mount.target);
+        }
+    }
+}
+
+/// The mount that holds the path: a subvolume of btrfs has another number than its mount.
+std::uint64_t mount_id(const fs::path& path) {
+    struct statx status {};
+    return ::statx(AT_FDCWD, path.c_str(), 0, STATX_MNT_ID, &status) == 0 &&
+                   (status.stx_mask & STATX_MNT_ID) != 0
+               ? status.stx_mnt_id
+               : 0;
 }
 
 void add_swaps(const BlockDevice& device, const MachineRoot& root,
@@ -263,7 +320,7 @@ void add_holders(const BlockDevice& device, const MachineRoot& root,
 
 void add_device_users(const BlockDevice& device, const MachineRoot& root,
                       std::vector<std::string>& users) {
-    add_mounts(device.devno, root, users);
+    add_mounts(device, root, users);
     add_swaps(device, root, users);
     add_holders(device, root, users);
 }
@@ -445,20 +502,41 @@ std::vector<std::string> users_of(const std::string& path, const MachineRoot& ro
     return users;
 }
 
-bool file_lies_on(const std::string& path, const BlockDevice& device, const MachineRoot& root) {
+std::vector<dev_t> devices_below_file(const std::string& path, const MachineRoot& root) {
     struct stat st {};
     fs::path existing = path;
     while (::stat(existing.c_str(), &st) != 0) {
         if (!existing.has_parent_path() || existing == existing.parent_path()) {
             existing = ".";
             if (::stat(existing.c_str(), &st) != 0) {
-                return false;
+                return {};
             }
             break;
         }
         existing = existing.parent_path();
     }
-    return device_lies_on(st.st_dev, device, root);
+    if (major(st.st_dev) != 0) {
+        return {st.st_dev};
+    }
+    std::vector<dev_t> devices;
+    const std::uint64_t id = mount_id(existing);
+    for (const Mount& mount : read_mounts(root)) {
+        if (mount.id != id) {
+            continue;
+        }
+        for (const std::string& name : devices_of_mount(mount, root)) {
+            if (const auto device = load_block_device(name, root)) {
+                devices.push_back(device->devno);
+            }
+        }
+    }
+    return devices;
+}
+
+bool file_lies_on(const std::string& path, const BlockDevice& device, const MachineRoot& root) {
+    const auto below = devices_below_file(path, root);
+    return std::any_of(below.begin(), below.end(),
+                       [&](dev_t devno) { return device_lies_on(devno, device, root); });
 }
 
 bool device_lies_on(dev_t upper, const BlockDevice& device, const MachineRoot& root) {

@@ -94,6 +94,10 @@ Identity identify_path(const std::string& path, const MachineRoot& root = {});
 /// loop devices attached to it count.
 std::vector<std::string> users_of(const std::string& path, const MachineRoot& root = {});
 
+/// The block devices that the file system holding @p path is made on; if that file does not exist,
+/// the nearest folder above it counts.  One, or several with btrfs; none for a file system without.
+std::vector<dev_t> devices_below_file(const std::string& path, const MachineRoot& root = {});
+
 /// Does the file system that holds @p path lie on @p device, directly or through
 /// what is stacked between them?
 bool file_lies_on(const std::string& path, const BlockDevice& device, const MachineRoot& root = {});
