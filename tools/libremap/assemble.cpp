@@ -456,8 +456,9 @@ bool carries_the_system(const dm::Device& device, const MachineRoot& root) {
 std::vector<SeenMember> scan_members(const MachineRoot& root) {
     std::vector<SeenMember> members;
     for (const BlockDevice& device : list_block_devices(root)) {
+        // All sets would wait with whoever reads it, perhaps for ever.
         if (device.dm_uuid.compare(0, uuid_prefix.size(), uuid_prefix) == 0 ||
-            is_leg_of_another_device(device, root)) {
+            waits_for_resume(device, root) || is_leg_of_another_device(device, root)) {
             continue;
         }
         try {

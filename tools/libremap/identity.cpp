@@ -471,6 +471,15 @@ Identity identify(const BlockDevice& device, const MachineRoot& root) {
     return as_recorded(id);
 }
 
+bool waits_for_resume(const BlockDevice& device, const MachineRoot& root) {
+    std::set<std::string> stack;
+    collect_stack(device.name, root, stack);
+    collect_stack(device.whole, root, stack);
+    return std::any_of(stack.begin(), stack.end(), [&](const std::string& name) {
+        return attribute(block_dir(name, root) / "dm" / "suspended") == "1";
+    });
+}
+
 std::vector<std::string> slaves_of(const BlockDevice& device, const MachineRoot& root) {
     return directory_names(block_dir(device.name, root) / "slaves");
 }

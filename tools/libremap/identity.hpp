@@ -75,6 +75,9 @@ std::vector<BlockDevice> list_block_devices(const MachineRoot& root = {});
 /// libblkid says of it is asked by is_leg().
 bool is_leg_of_another_device(const BlockDevice& device, const MachineRoot& root = {});
 
+/// Is the device, or anything below it, suspended by device-mapper?  Whoever reads it waits.
+bool waits_for_resume(const BlockDevice& device, const MachineRoot& root = {});
+
 /// Identity of the hardware behind @p device; fields that cannot be found stay
 /// empty.
 Identity identify(const BlockDevice& device, const MachineRoot& root = {});
