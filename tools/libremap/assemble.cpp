@@ -52,8 +52,10 @@ class AssemblyLock {
         }
     }
 
+    /// Without a writable /run there is no lock; the kernel still refuses a set twice.
+    bool held() const { return fd_.get() >= 0; }
+
   private:
-    // Without a writable /run there is no lock; the kernel still refuses a set twice.
     FileHandle fd_;
 };
 
@@ -154,6 +156,29 @@ dm::CreateRequest create_request(const OpenOptions& options, const Pair& pair,
         request.features.emplace_back("fua");
     }
     return request;
+}
+
+std::optional<dm::Device> open_device(const Uuid& set) {
+    auto device = dm::find_set(set);
+    return device && device->has_table ? device : std::nullopt;
+}
+
+/// The device of a set that is open. What is left of an opening that was interrupted holds the
+/// members and the name, and goes; but another's opening may look so, if nothing keeps it away.
+std::optional<dm::Device> open_device_at_last(const Uuid& set, const AssemblyLock& lock,
+                                              bool udev_sync, const Message& message) {
+    const auto device = dm::find_set(set);
+    if (!device || device->has_table) {
+        return device;
+    }
+    if (!lock.held()) {
+        throw BusyError(cat(device->name,
+                            ": is being opened, or that was interrupted: then \"dmsetup remove ",
+                            device->name, "\" first"));
+    }
+    dm::remove(device->name, udev_sync);
+    message(cat(device->name, ": removed what an interrupted opening of the set had left"));
+    return std::nullopt;
 }
 
 std::string mapper_path(const std::string& name) {
@@ -330,7 +355,7 @@ class Assembly {
     std::size_t round(const std::vector<RemaptabEntry>& known, const Message* missing) {
         std::vector<RemaptabEntry> closed;
         for (const RemaptabEntry& entry : known) {
-            if (!dm::find_set(entry.set)) {
+            if (!open_device(entry.set)) {
                 closed.push_back(entry);
             }
         }
@@ -355,7 +380,7 @@ class Assembly {
 
     /// The same for one set, which may be open.
     Attempt try_one(const RemaptabEntry& entry) {
-        if (const auto open = dm::find_set(entry.set)) {
+        if (const auto open = open_device(entry.set)) {
             if (open->name != entry.name) {
                 return {Attempt::Outcome::failed,
                         cat("set ", entry.set, " is open already as ", open->name),
@@ -402,7 +427,7 @@ class Assembly {
             // Another set's disks are slow, or udev is: no fault of this one.
             return {Attempt::Outcome::missing, error.what(), Exit::operational};
         }
-        if (dm::find_set(entry.set)) {
+        if (open_device_at_last(entry.set, *lock, !options_.no_udev_sync, message_)) {
             return {};
         }
         OpenOptions open;
@@ -434,7 +459,7 @@ void report_problems(const Remaptab& tab, const CommandLine& command_line, const
 
 bool all_open(const std::vector<RemaptabEntry>& sets) {
     return std::all_of(sets.begin(), sets.end(), [](const RemaptabEntry& entry) {
-        return dm::find_set(entry.set).has_value();
+        return open_device(entry.set).has_value();
     });
 }
 
@@ -576,7 +601,8 @@ std::string open_set(const OpenOptions& options, const Message& message) {
         const auto io = open_block_io(options.spare, Mode::read_only);
         superblock = options.fsck ? load_superblock(*io) : require_openable(*io, options.read_only);
     }
-    if (const auto open = dm::find_set(superblock.head.set_uuid)) {
+    if (const auto open =
+            open_device_at_last(superblock.head.set_uuid, lock, !options.no_udev_sync, message)) {
         if (open->name == options.name) {
             message(cat(options.name, ": is open already"));
             return mapper_path(options.name);

@@ -190,6 +190,7 @@ std::optional<Device> info_of(Task& task, const std::string& what) {
     device.open_count = info.open_count;
     device.suspended = info.suspended != 0;
     device.read_only = info.read_only != 0;
+    device.has_table = info.live_table != 0;
     return device;
 }
 

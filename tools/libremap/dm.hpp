@@ -22,6 +22,7 @@ struct Device {
     std::int32_t open_count = 0;
     bool suspended = false;
     bool read_only = false;
+    bool has_table = false;  ///< that is in use, not only loaded
 };
 
 /// The device-mapper UUID of a set.
@@ -30,7 +31,8 @@ std::string device_uuid(const Uuid& set);
 /// All devices of our target; none where the kernel has no device-mapper. Throws Error.
 std::vector<Device> list_devices();
 
-/// The device of that set, if it is open. Nothing where the kernel has no device-mapper.
+/// The device of that set, if there is one; without a table it is what an interrupted create() has
+/// left. Nothing where the kernel has no device-mapper.
 std::optional<Device> find_set(const Uuid& set);
 
 /// Any device of that name, of our target or not.

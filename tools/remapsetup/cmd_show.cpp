@@ -188,6 +188,12 @@ int run_status(const StatusCommand& command) {
             throw remap::Error(remap::Exit::unrecognised,
                                command.name + ": no remap device of this name is open");
         }
+    } else {
+        // What an interrupted opening has left has no status.
+        devices.erase(
+            std::remove_if(devices.begin(), devices.end(),
+                           [](const remap::dm::Device& device) { return !device.has_table; }),
+            devices.end());
     }
     bool healthy = true;
     const auto out = make_emitter(command.json);
@@ -223,7 +229,7 @@ int run_list(const ListCommand& command) {
         emit_paths("main", set.mains, *out);
         emit_paths("spare", set.spares, *out);
         out->text("listed_as", entry != nullptr ? entry->name : "");
-        out->text("open_as", device ? device->name : "");
+        out->text("open_as", device && device->has_table ? device->name : "");
         out->end_object();
     }
     out->end_list();
