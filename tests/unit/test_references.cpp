@@ -6,6 +6,8 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <functional>
+#include <map>
 
 #include "catch.hpp"
 #include "libremap/boot_use.hpp"
@@ -348,7 +350,8 @@ TEST_CASE("Boot use: for a root each kernel's initramfs must be able to open a s
     computer.listed[image] = whole;
     computer.listed[image][0] = "usr/lib/modules/6.1.0/xdm-remap.ko";
     fs::remove_all(computer.host.path("/lib/modules/6.1.0"));
-    check_one(computer.boot(), {"lacks the module dm-remap,", "dkms install dm-remap -k 6.1.0"});
+    check_one(computer.boot(), {"lacks the module dm-remap,",
+                                "dkms install dm-remap/" REMAP_TOOL_VERSION " -k 6.1.0"});
 
     // dracut's names and hook.
     fs::remove(computer.host.path("/usr/sbin/update-initramfs"));
@@ -394,6 +397,80 @@ TEST_CASE("Boot use: the listing of a real initramfs is read", "[references]") {
         return;
     }
     CHECK(remap::objections_to_initramfs(host) == Texts{});
+}
+
+TEST_CASE("Format lists the set before the write that decides, and not if nothing comes of it",
+          "[references]") {
+    // What is said by a line of the job's progress, and whether the set is listed by then.
+    struct Watch : remap::Observer {
+        explicit Watch(std::string file) : tab(std::move(file)) {}
+        void progress(const std::string& what, std::uint64_t /*done*/,
+                      std::uint64_t /*total*/) override {
+            seen[what] = fs::exists(tab) && contains(scratch::slurp(tab), "data UUID=");
+            if (what == "hiding the payload" && disaster) {
+                disaster();
+            }
+        }
+        std::string tab;
+        std::function<void()> disaster;
+        std::map<std::string, bool> seen;
+    };
+    Computer computer;
+    remap::FormatOptions options;
+    options.main = computer.folder.file("main");
+    options.spare = computer.folder.file("spare");
+    options.remaptab = computer.folder.file("remaptab");
+    options.label = "data";
+    options.host = computer.host;
+    scratch::make_image(options.main, 4U << 20);
+    scratch::make_image(options.spare, 4U << 20);
+    Watch watch(*options.remaptab);
+
+    options.rescue_file = computer.folder.file("no/such/folder/rescue");
+    CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);
+    CHECK(scratch::slurp(*options.remaptab).empty());
+
+    // It ends half-way: what is on the spare decides whether the set stays in the list.
+    options.rescue_file = "none";
+    const auto spare = options.spare;
+    watch.disaster = [&spare] {
+        scratch::spill(spare, std::string(4U << 20, '\0'));
+        throw remap::Error(remap::Exit::operational, "the spare was overwritten");
+    };
+    CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);
+    CHECK(watch.seen.at("hiding the payload"));
+    CHECK(scratch::slurp(*options.remaptab).empty());
+    scratch::make_image(options.main, 4U << 20);
+    watch.disaster = [] { throw remap::Error(remap::Exit::operational, "the power failed"); };
+    CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);
+    CHECK(contains(scratch::slurp(*options.remaptab), "data UUID="));
+    scratch::make_image(options.main, 4U << 20);
+    scratch::make_image(options.spare, 4U << 20);
+    scratch::spill(*options.remaptab, "");
+    watch.disaster = nullptr;
+
+    CHECK(remap::FormatJob(options).run(watch).name == "data");
+    CHECK_FALSE(watch.seen.at("copying to the spare"));
+    CHECK(watch.seen.at("hiding the payload"));
+    // Once more with another spare's set on that spare: its line goes with it.
+    options.main = computer.folder.file("other");
+    options.force = true;
+    for (const char* label : {"data", "other"}) {
+        options.label = label;
+        scratch::make_image(options.main, 4U << 20);
+        CHECK(remap::FormatJob(options).run(watch).name == label);
+        const std::string tab = scratch::slurp(*options.remaptab);
+        CHECK(tab.substr(0, tab.find(' ')) == label);
+        CHECK(std::count(tab.begin(), tab.end(), '\n') == 1);
+        options.uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    }
+    // A dry run shows the line, if it is that of the set that will be made.
+    options.dry_run = true;
+    scratch::make_image(options.main, 4U << 20);
+    CHECK(contains(remap::FormatJob(options).consequences(),
+                   "\nother UUID=01234567-89ab-cdef-0123-456789abcdef"));
+    options.uuid.clear();
+    CHECK_FALSE(contains(remap::FormatJob(options).consequences(), "UUID="));
 }
 
 TEST_CASE("Format refuses what the machine would not find again, unless forced", "[references]") {

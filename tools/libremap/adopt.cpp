@@ -186,7 +186,8 @@ void test_places(MainBlocks& main, const AdoptPlan& plan, const HiddenContent& c
                     Exit::operational,
                     cat(main.io().name(), ": sector ", main.sector(block), ": cannot be ", what,
                         ", but the payload's own signature lies there and could "
-                        "not be hidden; nothing was changed"));
+                        "not be hidden; nothing was changed. Copy the data to another disk, with "
+                        "ddrescue(1) if need be"));
             }
         }
     };
@@ -243,7 +244,7 @@ AdoptResult format_bare(BlockIo& spare, const AdoptPlan& plan) {
 }  // namespace
 
 AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const RescueWriter& rescue,
-                  Observer& observer) {
+                  Observer& observer, const std::function<void()>& deciding) {
     if (plan.superblock.is_bare()) {
         return format_bare(spare, plan);
     }
@@ -268,6 +269,9 @@ AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const Re
     write_superblock(spare, result.superblock);
 
     // From here on the set exists: the first write of finish_adoption decides.
+    if (deciding) {
+        deciding();
+    }
     try {
         hide_replicas(blocks, plan, observer);
         result.exposed = finish_adoption(main, spare, result.superblock, observer);

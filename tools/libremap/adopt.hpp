@@ -67,8 +67,10 @@ using RescueWriter = std::function<void(const Superblock&, const HiddenContent&)
 /// Carries out the plan. Throws Error; up to the deciding write nothing on the main has changed
 /// then, and after it adopt_recover() finishes. Whatever it throws, the rescue file has to stay:
 /// the test of the places writes to a failing disk already, and later the spare may have died.
+/// `deciding` is called when the set is on the spare and the next write may make it complete; it
+/// must not throw.
 AdoptResult adopt(BlockIo& main, BlockIo& spare, const AdoptPlan& plan, const RescueWriter& rescue,
-                  Observer& observer);
+                  Observer& observer, const std::function<void()>& deciding = {});
 
 enum class Recovery {
     nothing_to_do,  ///< the set is complete

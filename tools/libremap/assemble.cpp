@@ -566,6 +566,11 @@ ChosenPair choose_pair(const Uuid& set, const std::vector<SeenMember>& seen,
     if (!chosen.main) {
         chosen.missing = cat("the main of ", set_text(superblock), " is missing (",
                              member_text(member), "); its spare ", chosen.spare->path, " is there");
+        if (superblock.head.state != REMAP_STATE_COMPLETE) {
+            chosen.missing +=
+                cat("; it was being adopted or released: \"remap-fsck -p --main MAIN ",
+                    chosen.spare->path, "\" ends that");
+        }
     }
     return chosen;
 }

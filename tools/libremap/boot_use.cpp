@@ -335,8 +335,8 @@ std::string initramfs_of(const Host& host, const std::string& version) {
 std::string mending(const Host& host, const std::string& version, const std::string& image) {
     std::string text;
     if (!has_module(modules_of(host, version))) {
-        text = cat("install the module for this kernel (\"dkms install dm-remap -k ", version,
-                   "\"), then ");
+        text = cat("install the module for this kernel (\"dkms install dm-remap/",
+                   REMAP_TOOL_VERSION, " -k ", version, "\"), then ");
     }
     const bool debian = fs::exists(host.path("/usr/sbin/update-initramfs"));
     return cat(text, "run \"",

@@ -34,7 +34,8 @@ void require_unused(const std::string& path) {
     for (const std::string& user : users) {
         text += (text.empty() ? "" : "; ") + user;
     }
-    throw BusyError(cat(path, ": in use: ", text));
+    throw BusyError(cat(path, ": in use: ", text,
+                        "; stop that first (a running root is adopted from a rescue system)"));
 }
 
 bool same_file(const std::string& a, const std::string& b) {
@@ -374,8 +375,10 @@ void FormatJob::plan_remaptab() {
     const Uuid& set = plan_.superblock.head.set_uuid;
     const RemaptabEntry* listed = tab.find(set);
     if (listed != nullptr && keeps(*listed)) {
+        entry_ = *listed;
         return;
     }
+    entry_ = future_entry();
     if (listed != nullptr && listed->name == name_) {
         throw Error(Exit::usage, cat(remaptab_, ": set ", set, " is listed with ",
                                      listed->has("main") ? "another main=" : "no main=",
@@ -415,15 +418,66 @@ std::string FormatJob::consequences() const {
                    ? text
                    : cat(text,
                          " From then on it is hidden, and the set opened by itself, by the line\n",
-                         line_of(future_entry()), "\nof ", remaptab_, ".");
+                         line_of(entry_), "\nof ", remaptab_, ".");
     }
     const std::uint64_t kib =
         plan_.superblock.hidden_blocks() * plan_.superblock.block_size() / 1024;
     const std::string member = main_member_ ? cat("is ", member_text(*main_member_), "; ") : "";
-    return cat(text, "\n", options_.main, ": ", member, "holds ", request_.payload.description,
-               "; ", kib,
-               " KiB of it move to the spare. From then on it can only be used through the remap "
-               "device, with the spare present.");
+    text +=
+        cat("\n", options_.main, ": ", member, "holds ", request_.payload.description, "; ", kib,
+            " KiB of it move to the spare. From then on it can only be used through the remap "
+            "device, with the spare present.");
+    // Without --uuid a dry run plans another set than the one that will be made.
+    if (!remaptab_.empty() && (!options_.dry_run || !options_.uuid.empty())) {
+        text += cat("\nThe set is opened by itself by the line\n", line_of(entry_), "\nof ",
+                    remaptab_, ".");
+    }
+    return text;
+}
+
+/// Lists the set, in the place of that which the spare was in; true if the list was changed.
+bool FormatJob::list_set() {
+    bool changed = false;
+    update_remaptab(remaptab_, [&](Remaptab& tab) {
+        const Uuid& set = plan_.superblock.head.set_uuid;
+        changed = spare_member_ && spare_member_->set != set && tab.remove(spare_member_->set);
+        if (tab.find(set) == nullptr) {
+            tab.add(entry_);
+            changed = true;
+        }
+        return changed;
+    });
+    return changed;
+}
+
+/// Just before the write that decides: if the power fails after it, the next boot must know the
+/// set, to finish what was begun. What is in the way is told afterwards.
+bool FormatJob::list_early() {
+    try {
+        return !remaptab_.empty() && list_set();
+    } catch (const Error&) {
+        return false;
+    }
+}
+
+/// After a failure. The set stays in the list if it has come into being, or if that cannot be seen.
+void FormatJob::unlist() {
+    try {
+        const Superblock superblock = load_superblock(*spare_);
+        if (superblock.head.set_uuid == plan_.superblock.head.set_uuid) {
+            return;
+        }
+    } catch (const Error& error) {
+        if (error.code() != Exit::unrecognised) {
+            return;
+        }
+    }
+    try {
+        update_remaptab(remaptab_,
+                        [&](Remaptab& tab) { return tab.remove(plan_.superblock.head.set_uuid); });
+    } catch (const Error&) {
+        // The failure itself matters more.
+    }
 }
 
 void FormatJob::add_to_remaptab(FormatResult& result) {
@@ -431,18 +485,15 @@ void FormatJob::add_to_remaptab(FormatResult& result) {
         return;
     }
     try {
-        update_remaptab(remaptab_, [&](Remaptab& tab) {
-            if (spare_member_) {
-                tab.remove(spare_member_->set);
-            }
-            const Uuid& set = result.adopted.superblock.head.set_uuid;
-            const RemaptabEntry* listed = tab.find(set);
-            if (listed == nullptr || !keeps(*listed)) {
-                tab.add(future_entry());
-            }
-            return true;
-        });
-        result.name = name_;
+        list_set();
+        const Remaptab tab = Remaptab::load(remaptab_);
+        const RemaptabEntry* listed = tab.find(plan_.superblock.head.set_uuid);
+        if (listed != nullptr && keeps(*listed)) {
+            result.name = name_;
+        } else {
+            result.warnings.push_back(cat("the set is complete, but its line in ", remaptab_,
+                                          " was changed meanwhile: expected ", line_of(entry_)));
+        }
     } catch (const Error& error) {
         result.warnings.push_back(cat("the set is complete, but not listed: ", error.what()));
     }
@@ -490,7 +541,16 @@ FormatResult FormatJob::run(Observer& observer) {
     FormatResult result;
     // The rescue file stays also when this fails: the first thing it does is to write to blocks of
     // a disk that fails, and if the spare dies the file may be the only copy.
-    result.adopted = adopt(*main_, *spare_, plan_, rescue, observer);
+    bool listed_early = false;
+    try {
+        result.adopted =
+            adopt(*main_, *spare_, plan_, rescue, observer, [&] { listed_early = list_early(); });
+    } catch (...) {
+        if (listed_early) {
+            unlist();
+        }
+        throw;
+    }
     result.rescue_file = rescue_file_;
     look_again(result);
     if (!not_listed_.empty()) {

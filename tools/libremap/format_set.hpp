@@ -67,6 +67,9 @@ class FormatJob {
     bool plan_hiding();
     RemaptabEntry future_entry() const;
     bool keeps(const RemaptabEntry& listed) const;
+    bool list_set();
+    bool list_early();
+    void unlist();
     void add_to_remaptab(FormatResult& result);
     void look_again(FormatResult& result);
 
@@ -83,6 +86,7 @@ class FormatJob {
     std::string rescue_file_;
     std::string remaptab_;  ///< empty: none
     std::string name_;
+    RemaptabEntry entry_;     ///< its line, if there is to be one
     std::string hidden_as_;   ///< `main=` of a bare set; empty: none
     std::string not_listed_;  ///< why a bare set gets no line; empty: it does
 };
