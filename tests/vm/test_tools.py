@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """remapsetup and remap-fsck on block devices, with device-mapper at work."""
 
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from remapvm.sets import Spare, format_set, status
 pytestmark = pytest.mark.vm
 
 BAD = [2100, 2101, 5000, 9999]
+SET = "7b0c5a52-6c1e-4d55-9d6b-3f0e6f0b7a33"
 FORMAT = "remapsetup format --yes --rescue-file none"
 
 
@@ -93,6 +95,50 @@ def test_all_known_sets_are_opened_and_no_other(boot, members, disk):
     assert "REMAP-" in uuid
 
 
+def test_what_remaptab_says_of_a_set_reaches_the_kernel(boot, members):
+    main, spare = members()
+    format_set(main, spare, "--uuid", SET)
+    vm = boot(main, spare)
+    for options, features in (("-", "0"), ("fua", "1 fua"), ("read-only", "1 read_only"), ("fua,read-only", "2 read_only fua")):
+        vm.run(f"echo 'data UUID={SET} {options}' >/etc/remaptab && remapsetup open --all")
+        assert vm.run("dmsetup table data").stdout.split()[5:] == features.split()
+        assert vm.run("blockdev --getro /dev/mapper/data").stdout.strip() == ("1" if "read-only" in options else "0")
+        vm.run("remapsetup close --all && ! test -e /dev/mapper/data")
+    # what is not listed is not opened, but shown
+    vm.run("echo '# none' >/etc/remaptab && remapsetup open --all && ! test -e /dev/mapper/data")
+    assert SET in vm.run("remapsetup list").stdout
+
+
+@pytest.mark.needs_qemu("serial numbers")
+@pytest.mark.parametrize("kind", ["", "--bare"])
+def test_a_main_that_was_copied_to_a_new_disk_is_opened_there_and_recorded(boot, members, disk, kind):
+    main, spare = members(main={"bad_write": BAD})
+    new, newer = disk("new", "32M"), disk("newer", "40M")
+    vm = boot(main, spare, new, newer)
+    vm.run(f"{FORMAT} {kind} --label data {{main}} {{spare}} && remapsetup open --main {{main}} {{spare}} data")
+    assert vm.blkio("write", "/dev/mapper/data", [*BAD, 12000], seed=3).ok
+    vm.run("remapsetup close data && dd if={main} of={new} bs=1M conv=fsync && dd if={main} of={newer} bs=1M conv=fsync")
+    vm.unplug(main)
+    moved = ""
+    if kind:
+        # no label tells that it is this set's, so that has to be said
+        says(vm.try_run("remapsetup open --main {new} {spare} data"), 2, "serial main, found serial new", "--moved")
+        moved = "--moved"
+    else:
+        # two copies, neither on the recorded hardware
+        says(vm.try_run("remapsetup open {spare} data"), 2, "all claim to be main")
+    opened = vm.run(f"remapsetup open --main {{new}} {moved} {{spare}} data").stderr
+    assert f"{vm.dev(new)}: is recorded as the main of the set now" in opened and ("needs main=serial:new in its line" in opened) == bool(kind)
+    assert vm.blkio("verify", "/dev/mapper/data", [*BAD, 12000], seed=3).ok
+    vm.run("remapsetup close data")
+    # from now on it is the one of several
+    if kind:
+        says(vm.try_run("remapsetup open --main {newer} {spare} data"), 2)
+        return
+    vm.run("remapsetup open {spare} data")
+    assert vm.run("dmsetup table data").stdout.split()[3] == vm.run("cat /sys/class/block/$(basename {new})/dev").stdout.strip()
+
+
 def test_a_damaged_spare_is_repaired_before_it_is_opened(boot, members):
     main, spare = members(main={"bad_write": BAD})
     format_set(main, spare, "--label", "data")
@@ -170,3 +216,54 @@ def test_a_newer_format_is_refused(boot, members):
     vm = boot(main, spare)
     says(vm.try_run("remapsetup open {spare} data"), 8, "newer format")
     assert vm.try_run("remap-fsck -p {spare}").exit == 8
+
+
+def test_what_an_interrupted_opening_has_left_is_no_open_set(boot, members):
+    main, spare = members()
+    format_set(main, spare, "--uuid", SET)
+    vm = boot(main, spare)
+    vm.run(f"echo 'data UUID={SET} -' >/etc/remaptab")
+    remains = f"dmsetup create --notable -u REMAP-{SET} data"
+    # the members may be held already, by a table that nobody uses yet
+    loaded = f"{remains} && dmsetup load data --table '0 65536 remap {{main}} {{spare}} 0'"
+    for left, command in itertools.product((remains, loaded), ("remapsetup open --all", "remapsetup open {spare} data", "remapsetup open --listed data")):
+        vm.run(left)
+        assert vm.run("remapsetup list --json").stdout.count('"open_as": ""') == 1
+        assert json.loads(vm.run("remapsetup status --json").stdout)["devices"] == []
+        assert "interrupted" in vm.run(command).stderr
+        assert vm.run("dmsetup table data").stdout.split()[2] == "remap"
+        assert vm.blkio("read", "/dev/mapper/data", [9000]).ok
+        vm.run("remapsetup close data")
+
+
+def test_a_suspended_device_keeps_no_set_from_opening(boot, members, disk):
+    """Whoever reads it waits; in the initramfs that would be for ever."""
+    main, spare = members()
+    format_set(main, spare, "--uuid", SET)
+    stuck = disk("stuck", "16M")
+    vm = boot(main, spare, stuck)
+    vm.run(f"echo 'data UUID={SET} -' >/etc/remaptab; dmsetup create a_stuck --table '0 32768 linear {{stuck}} 0'")
+    # what lies on it waits as well, and does not count as suspended itself
+    vm.run("dmsetup create a_top --table '0 32768 linear /dev/mapper/a_stuck 0' && dmsetup suspend a_stuck")
+    reader = vm.start("dd if=/dev/mapper/a_top of=/dev/null bs=4096 count=1 iflag=direct")
+    vm.run("remapsetup open --all && remapsetup list && dmsetup table data")
+    assert reader.running(), "it can be read: this proves nothing"
+    vm.run("dmsetup resume a_stuck")
+    assert reader.wait(60).exit == 0
+
+
+@pytest.mark.needs_qemu("btrfs")
+def test_a_btrfs_is_known_by_all_its_devices(boot, members, disk):
+    """Its mounts have a number of their own and name one of them; so has each of its subvolumes."""
+    main, spare = members(size="160M")
+    format_set(main, spare, "--label", "data", "--uuid", SET)
+    second, other_spare = disk("second", "160M"), disk("other_spare", "8M")
+    vm = boot(main, spare, second, other_spare)
+    vm.run("modprobe btrfs; remapsetup open {spare} data && mkfs.btrfs -q -d single -m raid1 /dev/mapper/data {second}")
+    vm.run("btrfs device scan >/dev/null; mount -t btrfs /dev/mapper/data /mnt && btrfs subvolume create /mnt/sub && mkdir /mnt/sub/folder")
+    for device in ("{second}", "/dev/mapper/data"):
+        says(vm.try_run(f"remapsetup format --yes --rescue-file /run/rescue {device} {{other_spare}}"), 8, "mounted on /mnt")
+    for place in ("/mnt/rescue", "/mnt/sub/rescue", "/mnt/sub/folder/not/yet/rescue"):
+        says(vm.try_run(f"remapsetup format --dry-run --rescue-file {place} {{second}} {{other_spare}}"), 16, f"{place}: lies on {vm.dev(second)} itself")
+    assert "data: left open: /dev/mapper/data: in use: mounted on /mnt" in vm.run("remapsetup close --all").stderr
+    vm.run("umount /mnt && remapsetup close --all && ! test -e /dev/mapper/data")

@@ -111,9 +111,9 @@ Superblock read_superblock(const std::string& spare, bool read_only) {
     return require_openable(*io, read_only);
 }
 
-void verify_pair(const Pair& pair, const Superblock& superblock) {
+void verify_pair(const Pair& pair, const Superblock& superblock, bool moved) {
     const auto io = open_block_io(pair.main.path, Mode::read_only);
-    require_pair(*io, pair.spare.path, superblock, identify(pair.main));
+    require_pair(*io, pair.spare.path, superblock, moved ? Identity{} : identify(pair.main));
 }
 
 /// The kernel gets numbers, which may belong to other disks by now: time has gone by since they
@@ -185,9 +185,20 @@ std::string mapper_path(const std::string& name) {
     return "/dev/mapper/" + name;
 }
 
+/// What remaptab needs for a bare set's main that has moved.
+std::string hiding_advice(const BlockDevice& main) {
+    try {
+        return cat("to be hidden and opened by itself from now on, the set needs main=",
+                   identity_text(hideable_identity(main)),
+                   " in its line in remaptab(5), and a new initramfs");
+    } catch (const Error& error) {
+        return cat("the set cannot be hidden and opened by itself any more: ", error.what());
+    }
+}
+
 /// The main was named by the user, and lies on other hardware than before: from now on that is the
 /// one to be taken of several.
-void record_main(const Pair& pair, const Message& message) {
+void record_main(const Pair& pair, const Superblock& superblock, const Message& message) {
     try {
         const auto io = open_block_io(pair.spare.path, Mode::read_write);
         if (record_main_identity(*io, identify(pair.main))) {
@@ -196,6 +207,9 @@ void record_main(const Pair& pair, const Message& message) {
     } catch (const IoError& error) {
         // No reason not to open it.
         message(cat("the new main could not be recorded: ", error.what()));
+    }
+    if (superblock.is_bare()) {
+        message(hiding_advice(pair.main));
     }
 }
 
@@ -207,13 +221,13 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
         check_before_open(pair, options.read_only, message);
     }
     const Superblock superblock = read_superblock(pair.spare.path, options.read_only);
-    verify_pair(pair, superblock);
+    verify_pair(pair, superblock, options.moved);
     if ((pair.main.read_only || pair.spare.read_only) && !options.read_only) {
         throw Error(Exit::usage, cat(pair.main.read_only ? pair.main.path : pair.spare.path,
                                      ": the device is read-only; open it with --read-only"));
     }
-    if (options.main && !options.read_only && !superblock.is_bare()) {
-        record_main(pair, message);
+    if (options.main && !options.read_only && (!superblock.is_bare() || options.moved)) {
+        record_main(pair, superblock, message);
     }
     require_same_devices(pair);
     dm::create(create_request(options, pair, superblock));

@@ -66,6 +66,8 @@ struct OpenOptions {
     std::string spare;
     std::string name;
     std::optional<std::string> main;
+    bool moved =
+        false;  ///< `main` of a bare set, which nothing else tells, is on other hardware now
     bool fsck = false;
     bool read_only = false;
     bool fua = false;

@@ -160,7 +160,9 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
             throw unrecognised(
                 main.name(),
                 cat("is not the main of bare set ", superblock.head.set_uuid, ": expected ",
-                    recorded.describe(), ", found ", identity.describe()));
+                    recorded.describe(), ", found ", identity.describe(),
+                    "; if it is a copy of that main, \"remapsetup open --main ", main.name(),
+                    " --moved\" takes it"));
         }
         return;
     }

@@ -77,9 +77,15 @@ void add_open(CLI::App* sub, Commands& commands) {
     sub->add_flag("--bare", c.all_options.only_bare,
                   "With --all: only bare sets without nofail; exit code 1 if one is not open")
         ->needs(all);
-    sub->add_option("--main", c.options.main, "The main (default: found by its label)")
-        ->excludes(all)
-        ->excludes(listed);
+    CLI::Option* main =
+        sub->add_option("--main", c.options.main, "The main (default: found by its label)")
+            ->excludes(all)
+            ->excludes(listed);
+    sub->add_flag(
+           "--moved", c.options.moved,
+           "With --main: the main of a bare set is on other hardware than before; nothing but "
+           "your word tells")
+        ->needs(main);
     sub->add_flag("--fsck", c.options.fsck, "First check and repair as \"remap-fsck -p\" does")
         ->excludes(all)
         ->excludes(listed);
