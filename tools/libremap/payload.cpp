@@ -146,7 +146,7 @@ const Signature& choose_signature(const BlockIo& main, const std::vector<Signatu
             list += cat(", ", type);
         }
         refuse(main, cat("holds ", seen.front().describe(), ", which cannot be adopted (", list,
-                         " can)"));
+                         " can); copy the data elsewhere and adopt the device empty"));
     }
     return seen.front();
 }

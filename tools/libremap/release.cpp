@@ -20,6 +20,10 @@
 namespace remap {
 namespace {
 
+constexpr const char* copy_instead =
+    "\"remapsetup release --to DEV\" copies the data to a healthy device and leaves the set as it "
+    "is";
+
 /// One release of a set that is mapped as its table says.
 class Release {
   public:
@@ -229,7 +233,7 @@ class Release {
                             spare_.name(), ": ", error.what()));
         }
         throw Error(Exit::operational,
-                    cat(text, "set ", superblock_.head.set_uuid, " is complete"));
+                    cat(text, "set ", superblock_.head.set_uuid, " is complete; ", copy_instead));
     }
 
     MainBlocks blocks_;
@@ -330,7 +334,7 @@ ReleaseResult release_set(BlockIo& main, BlockIo& spare, bool accept_loss, Obser
         throw Error(Exit::usage,
                     cat(spare.name(), ": these blocks are lost and cannot be written back: ",
                         block_list(lost), " (in blocks of ", superblock.block_size(),
-                        " bytes); --accept-loss makes them zeroes"));
+                        " bytes); --accept-loss makes them zeroes; ", copy_instead));
     }
     ReleaseResult result;
     result.written = release.run();
