@@ -64,6 +64,7 @@ install() {
     inst_rules 59-remap-bare.rules 60-remap.rules
     inst_rules "${moddir:?}/69-remap-initqueue.rules"
     inst_hook cmdline 30 "$moddir/parse-remap.sh"
+    inst_hook initqueue/timeout 10 "$moddir/remap-timeout.sh"
     inst_hook pre-mount 10 "$moddir/remap-gate.sh"
     inst_hook emergency 50 "$moddir/remap-emergency.sh"
     inst_hook shutdown-emergency 50 "$moddir/remap-emergency.sh"

@@ -7,7 +7,9 @@
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
 
 timeout=$(getarg rd.remap.timeout=)
-if [ -n "$timeout" ] && ! getarg rd.retry= > /dev/null; then
-    echo "rd.retry=$timeout" > /etc/cmdline.d/56remap.conf
-fi
+case $timeout in
+    '') ;;
+    *[!0-9]*) warn "remap: rd.remap.timeout=$timeout: expected seconds" ;;
+    *) getarg rd.retry= > /dev/null || echo "rd.retry=$timeout" > /etc/cmdline.d/56remap.conf ;;
+esac
 unset timeout

@@ -22,6 +22,7 @@ def test_root_comes_up_from_the_emergency_shell(machines, generator):
     console = vm.console.text()
     assert f"root: kernel {root.kernel.release} has no module dm-remap, or cannot load it" in console
     assert "remap-dump export --format dmtable --main MAIN SPARE | dmsetup create -r root" in console
+    assert "attach what is missing" in console
     # what a person does then
     vm.type("remapsetup list; echo that is $((40 + 2)) all")
     vm.wait_console("that is 42 all")

@@ -11,12 +11,22 @@ namespace {
 
 void silence(const std::string& /*text*/) {}
 
+constexpr const char* advice =
+    "attach what is missing, run \"remapsetup open --all\", and leave the shell. \"remapsetup "
+    "list\" "
+    "shows every set. If a spare is gone for good, \"remapsetup rescue MAIN\" says what is left to "
+    "do";
+
 }  // namespace
 
 int run_open(const OpenCommand& command) {
     if (command.all) {
-        return static_cast<int>(remap::open_all(command.all_options, cli::message,
-                                                command.quiet ? silence : cli::message));
+        const remap::Exit code = remap::open_all(command.all_options, cli::message,
+                                                 command.quiet ? silence : cli::message);
+        if (command.advice && code != remap::Exit::ok) {
+            cli::message(advice);
+        }
+        return static_cast<int>(code);
     }
     if (!command.listed.empty()) {
         remap::open_listed(command.listed, command.all_options, cli::message);

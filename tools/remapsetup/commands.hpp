@@ -34,6 +34,7 @@ struct OpenCommand {
     bool all = false;
     std::string listed;  ///< name in remaptab, or empty
     remap::OpenAllOptions all_options;
+    bool advice = false;
     bool quiet = false;
 };
 int run_open(const OpenCommand& command);

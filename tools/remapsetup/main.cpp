@@ -99,6 +99,9 @@ void add_open(CLI::App* sub, Commands& commands) {
         ->check(CLI::NonNegativeNumber);
     sub->add_flag("--noudevsync", c.options.no_udev_sync,
                   "Do not wait for udev (for use inside a udev rule)");
+    sub->add_flag("--advice", c.advice,
+                  "With --all: if a set is not open, say what to do in an emergency shell")
+        ->needs(all);
     sub->add_flag("--quiet", c.quiet, "With --all: say nothing about members that are missing");
     CLI::Option* spare = sub->add_option("SPARE", c.options.spare, "The spare of the set");
     CLI::Option* name = sub->add_option("NAME", c.options.name, "Name below /dev/mapper");
