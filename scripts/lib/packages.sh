@@ -15,7 +15,7 @@ remap_kernel_series="6.1 6.12"
 
 packages_build="build-essential cmake pkg-config libdevmapper-dev libblkid-dev uuid-dev zlib1g-dev libcli11-dev
     nlohmann-json3-dev catch2 kmod python3"
-packages_lint="shellcheck clang-format mandoc sparse perl systemd udev xz-utils"
+packages_lint="shellcheck clang-format mandoc sparse perl systemd udev xz-utils dkms"
 # The unit tests have file systems made by their own tools.
 packages_unit="e2fsprogs xfsprogs btrfs-progs f2fs-tools util-linux zstd"
 packages_fuzz="clang libclang-rt-14-dev"

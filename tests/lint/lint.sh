@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Style checks, one a call: lint.sh shell|format|man|units|checkpatch|sparse. Run by ctest (label lint); what it needs is
+# Style checks, one a call: lint.sh shell|format|man|units|checkpatch|sparse|dkms. Run by ctest (label lint); what it needs is
 # installed by scripts/test. Prints what is wrong and exits with 1, or with 2 when it cannot check.
 set -eu
 
@@ -93,7 +93,31 @@ lint_units() {
     return $status
 }
 
+# What cmake --install leaves for DKMS makes a module, and leaves nothing on this machine.
+lint_dkms() {
+    need dkms
+    [ -d "${KDIR:-}" ] || die "KDIR names no kernel build directory"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cmake --install "${BUILD:?}" --prefix "$work/usr" --component kmod-source >/dev/null
+    for folder in "$work"/usr/src/dm-remap-*; do
+        version=${folder##*/dm-remap-}
+    done
+    mkdir "$work/tree" "$work/installed"
+    release=${KDIR%/build}
+    set -- --dkmstree "$work/tree" --sourcetree "$work/usr/src" --installtree "$work/installed" -m dm-remap -v "$version"
+    # It keeps a key for signing modules outside of the trees that it is given.
+    # shellcheck disable=SC2016 # for the shell inside
+    set -- unshare --mount sh -c 'mount -t tmpfs dkms /var/lib/dkms && dkms add "$@" && dkms build "$@" -k "$0" --kernelsourcedir "$KDIR"' \
+        "${release##*/}" "$@"
+    if ! "$@" >"$work/log" 2>&1; then
+        cat "$work/log" "$work"/tree/dm-remap/*/build/make.log >&2
+        return 1
+    fi
+    test -n "$(find "$work/tree" -name 'dm-remap.ko*')" || die "DKMS has made no module"
+}
+
 case ${1:-} in
-shell | format | man | units | checkpatch | sparse) "lint_$1" ;;
-*) die "usage: lint.sh shell|format|man|units|checkpatch|sparse" ;;
+shell | format | man | units | checkpatch | sparse | dkms) "lint_$1" ;;
+*) die "usage: lint.sh shell|format|man|units|checkpatch|sparse|dkms" ;;
 esac
