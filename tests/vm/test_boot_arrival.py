@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The members of root's set arrive in any order, any time: 12 boots, or as many as REMAP_TEST_BOOTS says."""
+"""The members of root's set arrive in any order, any time: 100 boots, or as many as REMAP_TEST_BOOTS says."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from remapvm.stacks import GENERATORS, StackedRoot
 pytestmark = [pytest.mark.boot, pytest.mark.long]
 
 STACKS = ("plain", "lvm", "luks")
-BOOTS = int(os.environ.get("REMAP_TEST_BOOTS", "12"))
+BOOTS = int(os.environ.get("REMAP_TEST_BOOTS", "100"))
 LATEST = 20.0  # seconds after the initramfs has begun
 
 

@@ -2,6 +2,7 @@
 """Root on a bare set: the raw main shows the same root file system from power-on, and is never mounted."""
 
 import json
+import re
 import shutil
 import time
 
@@ -17,21 +18,26 @@ pytestmark = [pytest.mark.boot, pytest.mark.long]
 
 GENERATORS = (*rootfs.GENERATORS, rootfs.DRACUT_WITHOUT_SYSTEMD)
 LINE = f"root UUID={story.SET_UUID} main=serial:main,spare=spare"
+GIVES_UP = "Kernel panic - not syncing: Attempted to kill init"  # the way in which dracut's own init does
 UNTOUCHED = "other"  # a disk with a file system that nobody must hide
 
 
 class BareRoot(story.Story):
     """A Debian whose root lies on a bare set. What /srv/witness holds is stale on the main, and right on the spare alone."""
 
-    def __init__(self, machines, generator, **more):
+    def __init__(self, machines, generator, without=(), options="", **more):
+        """without: files of ours that do nothing here; options: more of them in remaptab."""
         super().__init__(machines.folder / "disks", machines.boot, generator, series=machines.kernel, **more)
         self.root_argument = f"root=UUID={story.FS_UUID}"
         self.before = ""
+        files = [("etc/remaptab", f"{LINE}{options}\n"), (WITNESS, WITNESS_BYTES)]
+        files += [(name, "" if name.endswith(".rules") else "#!/bin/sh\n") for name in without]
+        self.extra = rootfs.Extra(files=tuple(files))
+        self.generators = (generator,) if without or options else GENERATORS
 
     def adopt(self):
-        extra = rootfs.Extra(files=(("etc/remaptab", f"{LINE}\n"), (WITNESS, WITNESS_BYTES)))
         self.root = rootfs.build(
-            self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID, self.tell, extra, GENERATORS
+            self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID, self.tell, self.extra, self.generators
         )
         made = self.root.folder / "bare"
         with cached.making(self.root.folder.parent, f"{self.root.folder.name}.bare"):
@@ -101,14 +107,13 @@ class BareRoot(story.Story):
         return console
 
 
-@pytest.mark.parametrize("generator", ["initramfs-tools"])
+@pytest.mark.parametrize("generator", GENERATORS)
 def test_root_waits_for_a_late_spare_and_the_raw_main_stays_hidden(machines, generator):
     tale = BareRoot(machines, generator)
     tale.adopt()
     other = machines.disk(UNTOUCHED, "64M")
     vm = tale.plain_boot([tale.main, other], "rw rd.remap.timeout=600", agent=False)
-    # dracut says nothing before it gives up
-    vm.wait_console("is missing" if generator == "initramfs-tools" else "dracut", 120)
+    vm.wait_console("is missing", 120)
     time.sleep(15)
     assert "EXT4-fs" not in vm.console.text()
     vm.plug_unseen(tale.spare)
@@ -121,10 +126,57 @@ def test_root_waits_for_a_late_spare_and_the_raw_main_stays_hidden(machines, gen
     vm.shutdown(90)
 
 
-@pytest.mark.parametrize("generator", ["initramfs-tools"])
+@pytest.mark.parametrize("generator", GENERATORS)
 def test_without_the_spare_nothing_is_mounted(machines, generator):
     tale = BareRoot(machines, generator)
     tale.adopt()
     vm = tale.plain_boot([tale.main], "rw rd.remap.timeout=5", agent=False)
+    vm.expect_kernel_message(GIVES_UP)
     vm.wait_end(240)
     assert f"the spare of set {story.SET_UUID} is missing" in tale.check_never_mounted()
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_the_raw_main_is_not_mounted_by_its_device_name(machines, generator):
+    """Nothing that udev or blkid say is asked then, only the gates are left."""
+    tale = BareRoot(machines, generator, options=",nofail")
+    tale.adopt()
+    tale.root_argument = "root=/dev/vda"
+    vm = tale.plain_boot([tale.main], "rw rd.remap.timeout=5", agent=False)
+    vm.expect_kernel_message(GIVES_UP)
+    vm.wait_end(240)
+    assert re.search("root.* the raw main of a bare set", tale.check_never_mounted())
+
+
+RULE = "usr/lib/udev/rules.d/59-remap-bare.rules"
+FIRST_GATE = "usr/share/initramfs-tools/scripts/init-premount/remap"
+SECOND_GATE = "usr/share/initramfs-tools/scripts/local-premount/remap"
+DRACUTS_GATE = "usr/lib/dracut/modules.d/56remap/remap-gate.sh"
+
+
+@pytest.mark.parametrize(
+    "generator, without, options, said",
+    [
+        ("initramfs-tools", (RULE,), "", "a bare set is not open"),
+        ("initramfs-tools", (RULE, FIRST_GATE), "", "is the raw main of a bare set"),
+        ("initramfs-tools", (RULE,), ",nofail", "is the raw main of a bare set"),
+        ("initramfs-tools", (RULE, FIRST_GATE, SECOND_GATE), "", None),
+        ("initramfs-tools", (FIRST_GATE, SECOND_GATE), "", None),
+        ("dracut", (RULE,), "", "a bare set is not open"),
+        ("dracut", (DRACUTS_GATE,), "", "the spare of set"),
+        ("dracut", (RULE, DRACUTS_GATE), "", None),
+        (rootfs.DRACUT_WITHOUT_SYSTEMD, (RULE,), "", "a bare set is not open"),
+        (rootfs.DRACUT_WITHOUT_SYSTEMD, (RULE, DRACUTS_GATE), "", None),
+    ],
+)
+def test_each_of_rule_and_gates_holds_alone(machines, generator, without, options, said):
+    """Where one of them is missing, the next one holds; where all are, the raw main is mounted: so it is they who do it."""
+    tale = BareRoot(machines, generator, without, options)
+    tale.adopt()
+    vm = tale.plain_boot([tale.main], "ro rd.remap.timeout=5 systemd.mask=systemd-remount-fs.service", agent=False)
+    vm.expect_kernel_message(GIVES_UP)
+    if said:
+        vm.wait_end(240)
+        assert said in tale.check_never_mounted()
+    else:
+        vm.wait_console("EXT4-fs (vda): mounted filesystem", 240)

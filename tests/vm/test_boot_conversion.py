@@ -15,7 +15,7 @@ from remapvm.story import FS_UUID, QUIET, SET_UUID, Story, copy_sparse
 
 pytestmark = [pytest.mark.boot, pytest.mark.long]
 
-CUTS = int(os.environ.get("REMAP_TEST_CUTS", "4"))
+CUTS = int(os.environ.get("REMAP_TEST_CUTS", "7"))
 
 # Names, kinds, modes, owners, targets and contents; /var changes with every boot.
 MANIFEST = (

@@ -30,11 +30,11 @@ def adopted_root(machines):
     return make
 
 
-def copy(disk, name):
-    """The same content on other hardware."""
+def copy(disk, name, serial=None):
+    """The same content on other hardware, or on what says that it is this one."""
     path = disk.path.with_name(f"{name}.img")
     copy_sparse(disk.path, path)
-    return Disk(path, name)
+    return Disk(path, name, serial=serial)
 
 
 def restore(disk, image):
@@ -69,15 +69,18 @@ def digests(disks):
     return {disk.name: cached.digest(disk.path) for disk in disks}
 
 
-def refuses(root, disks, *reasons):
-    """The boot ends by itself and says why; no root was mounted, and nothing was written to any disk."""
+def refuses(root, disks, *reasons, more="", advice=True):
+    """The boot ends by itself and says why and what to do; no root was mounted, and nothing was written to any disk."""
     before = digests(disks)
-    vm = root.plain_boot(disks, "rw rd.remap.timeout=5", agent=False)
+    vm = root.plain_boot(disks, f"rw rd.remap.timeout=5 {more}", agent=False)
     # the way in which dracut's own init gives up
     vm.expect_kernel_message("Kernel panic - not syncing: Attempted to kill init")
     vm.wait_end(300)
     console = vm.console.text()
     root.power_cut()
+    # told to reboot on panic=, initramfs-tools does so before it runs anything for the shell
+    if advice and root.generator != "initramfs-tools":
+        reasons += ("attach what is missing",)
     for reason in reasons:
         assert reason in console
     assert "EXT4-fs" not in console, "something was mounted"
@@ -147,6 +150,10 @@ def two_copies_of_the_spare(root, old):
     return [root.main, old[1], copy(root.spare, "clone")], ["all claim to be spare", "disconnect the copies"]
 
 
+def one_disk_by_two_paths(root, old):
+    return [*root.disks, copy(root.main, "other_path", root.main.serial)], ["all claim to be main", "have the recorded hardware", "needs multipath"]
+
+
 def a_pair_with_the_sets_uuid(root, old):
     return [*foreign_pair(root, "hostile", SET_UUID), *root.disks], ["are different spares of it", "disconnect what does not belong"]
 
@@ -171,6 +178,7 @@ CASES = (
     yesterdays_main_on_its_own_disk,
     yesterdays_main_on_another,
     two_copies_of_the_spare,
+    one_disk_by_two_paths,
     a_pair_with_the_sets_uuid,
     a_table_block_without_a_copy,
     no_superblock_but_a_strangers,
@@ -224,3 +232,29 @@ def test_one_udev_worker_is_enough(adopted, generator, more):
     assert root.vm.try_run("rmmod dm-remap").exit != 0
     root.check_quiet()
     root.vm.shutdown(90)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_the_kernel_command_line_says_which_sets_are_opened(machines, generator):
+    root = StackedRoot(machines.folder / "disks", machines.boot, generator, "plain", files=(("etc/remaptab", "# no set\n"),), series=machines.kernel)
+    root.adopt()
+    # nobody has named it: hidden, and not opened
+    refuses(root, root.disks, "no set is listed", advice=False)
+    # the unit that the command line makes in the real root has nothing to do
+    root.plain_boot(root.disks, f"rw rd.remap.uuid={SET_UUID}")
+    root.prove_root_on_remap()
+    assert root.vm.run("dmsetup ls --target remap").stdout.split("\t")[0] == f"remap-{SET_UUID[:8]}"
+    root.check_quiet()
+    root.vm.shutdown(90)
+    refuses(root, root.disks, "nothing is opened", more=f"rd.remap.uuid={SET_UUID} rd.remap=0", advice=False)
+
+
+@pytest.mark.parametrize("generator", GENERATORS[1:])
+def test_dracut_tries_once_more_when_its_wait_is_nearly_over(machines, generator):
+    """Without the rule that has members opened as they come."""
+    rule = ("usr/lib/dracut/modules.d/56remap/69-remap-initqueue.rules", "")
+    root = StackedRoot(machines.folder / "disks", machines.boot, generator, "plain", files=(rule,), series=machines.kernel)
+    root.adopt()
+    root.plain_boot(root.disks, "rw rd.remap.timeout=20")
+    root.prove_root_on_remap()
+    root.check_raw_main()

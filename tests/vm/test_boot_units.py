@@ -13,6 +13,7 @@ from remapvm.initramfs import guest_program, module_file
 from remapvm.kernels import find
 from remapvm.patience import stretched
 from remapvm.sets import Spare, format_set, tool
+from remapvm.stacks import PACKAGES as STACK_PACKAGES
 
 pytestmark = pytest.mark.boot
 
@@ -23,24 +24,26 @@ FAILED = re.compile(r"FAILED|DEPEND|timed out|Timed out")
 class Debian:
     """A Debian on a plain disk that knows the sets it is given, and its machine. Its initramfs knows none of them."""
 
-    def __init__(self, machines, generator="initramfs-tools"):
+    def __init__(self, machines, generator="initramfs-tools", extra=rootfs.NOTHING):
         self.machines = machines
         self.generator = generator
         self.kernel = find(machines.kernel)
-        self.root = rootfs.build(self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID)
+        self.root = rootfs.build(self.kernel, module_file(self.kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID, extra=extra)
         self.vm = None
 
-    def set(self, name, *options, serial=None):
-        """A set with an ext4 inside, made on the host: its disks NAME and NAME_spare."""
-        main = self.machines.disk(name, "16M")
+    def set(self, name, *options, serial=None, size="16M", empty=False):
+        """A set with an ext4 inside, or nothing, made on the host: its disks NAME and NAME_spare."""
+        main = self.machines.disk(name, size)
         spare = self.machines.disk(f"{name}_spare", "4M", serial=serial)
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-U", fs_uuid(name), "-L", name, main.path], check=True)
+        if not empty:
+            subprocess.run(["mkfs.ext4", "-q", "-F", "-U", fs_uuid(name), "-L", name, main.path], check=True)
         format_set(main, spare, "--uuid", set_uuid(name), *options)
         return main, spare
 
-    def boot(self, *disks, remaptab="", fstab="", more="", adopted=False, **options):
-        """Boot with these disks beside root's, whose remaptab and fstab get these lines; root itself as a set if wanted."""
-        disk = self.machines.disk("root", path=self._image(remaptab, fstab))
+    def boot(self, *disks, remaptab="", fstab="", crypttab="", more="", adopted=False, shutdown="systemctl poweroff", **options):
+        """Boot with these disks beside root's, whose tables get these lines; root itself as a set if wanted."""
+        tables = {"remaptab": remaptab, "fstab": f"UUID={story.FS_UUID} / ext4 defaults 0 1\n{fstab}", "crypttab": crypttab}
+        disk = self.machines.disk("root", path=self._image(tables))
         if adopted:
             spare = self.machines.disk("root_spare", "64M")
             format_set(disk, spare, "--uuid", story.SET_UUID)
@@ -54,18 +57,21 @@ class Debian:
             initrd=self.root.initramfs(self.generator),
             append=arguments,
             boot_timeout=120,
-            shutdown_command="systemctl poweroff",
+            shutdown_command=shutdown,
             **options,
         )
         return self.vm
 
-    def _image(self, remaptab, fstab):
+    def _image(self, tables):
         folder = self.machines.folder / "disks"
         image = folder / f"root{len(self.machines.started)}.img"
         subprocess.run(["cp", "--sparse=always", self.root.image, image], check=True)
-        (folder / "remaptab").write_text(remaptab)
-        (folder / "fstab").write_text(f"UUID={story.FS_UUID} / ext4 defaults 0 1\n{fstab}")
-        commands = ["rm /etc/remaptab", f"write {folder}/remaptab /etc/remaptab", "rm /etc/fstab", f"write {folder}/fstab /etc/fstab"]
+        commands = []
+        for name, content in tables.items():
+            (folder / name).write_text(content)
+            there = subprocess.run(["debugfs", "-R", f"stat /etc/{name}", image], capture_output=True, text=True, check=True)
+            commands += [] if "not found" in there.stderr else [f"rm /etc/{name}"]
+            commands.append(f"write {folder}/{name} /etc/{name}")
         (folder / "debugfs").write_text("\n".join(commands) + "\n")
         done = subprocess.run(["debugfs", "-w", "-f", folder / "debugfs", image], capture_output=True, text=True, check=True)
         assert "rror" not in done.stderr and "not found" not in done.stderr, done.stderr
@@ -116,7 +122,8 @@ class Debian:
         self.vm.shutdown(90)
         console = self.vm.console.text()[up:]
         for name in closed:
-            assert f"remapsetup: {name}: closed" in console, console[-3000:]
+            # LVM's blk-availability.service, where there is one, takes down what is stacked, with what it lies on
+            assert f"remapsetup: {name}: closed" in console or f"deactivating remap device {name} " in console, console[-3000:]
         assert not FAILED.search(console), console[-3000:]
         return console
 
@@ -254,7 +261,10 @@ def test_rd_remap_0_opens_nothing_by_itself(machines):
     vm.run("udevadm trigger --subsystem-match=block && udevadm settle --timeout=60")
     assert machine.opened() == set() and machine.said() == ""
     assert vm.run("systemctl list-units --all --plain --no-legend 'remap-open*'").stdout.strip() == ""
+    # an opening that was interrupted, with udev there
+    vm.run(f"dmsetup create --notable -u REMAP-{set_uuid('data')} data")
     vm.run("systemctl start remap-open@data && mount /dev/mapper/data /srv")
+    assert "data: removed what an interrupted opening of the set had left" in machine.said()
     assert machine.mounted("/srv") == f"REMAP-{set_uuid('data')}"
     machine.no_unit_failed()
     # the module goes when nobody needs it, and comes again by itself
@@ -279,5 +289,88 @@ def test_the_set_below_root_is_left_alone_at_shutdown(machines, generator):
     assert machine.mounted("/srv/data") == f"REMAP-{set_uuid('data')}"
     machine.no_unit_failed()
     machine.storm()
+    # the hook, on a machine whose root no line would open
+    hook = "mkdir -p /run/hook && DESTDIR=/run/hook version=$(uname -r) verbose=n MODULESDIR=/lib/modules/$(uname -r) sh /usr/share/initramfs-tools/hooks/remap"
+    warning = f"the root's set {story.SET_UUID} is not in /etc/remaptab"
+    assert warning not in vm.run(f"{hook} 2>&1").stdout
+    for line in ("", f"#root UUID={story.SET_UUID} -", f"root UUID={story.SET_UUID} noauto"):
+        assert warning in vm.run(f"echo '{line}' >/run/tab && mount --bind /run/tab /etc/remaptab && {hook} 2>&1; umount /etc/remaptab").stdout
     console = machine.shut_down("data")
     assert "root: " not in "".join(line for line in console.splitlines() if "remapsetup" in line)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shutdown", ["systemctl poweroff", "systemctl reboot"])
+def test_encrypted_volumes_and_volume_groups_on_sets_come_and_go_in_order(machines, shutdown):
+    machine = Debian(machines, extra=rootfs.Extra(packages=STACK_PACKAGES))
+    secret, volumes, both = (machine.set(name, size="48M", empty=True) for name in ("secret", "volumes", "both"))
+    disks = (*secret, *volumes, *both)
+    lines = "".join(listed(name) for name in ("secret", "volumes", "both"))
+    key = "/dev/disk/by-id/virtio-luks_key"
+    key_disk = machines.disk("luks_key", "1M")
+    key_disk.write(0, b"a key for tests, no secret".ljust(512, b"."))
+
+    vm = machine.boot(*disks, key_disk, remaptab=lines)
+    machine.wait("all sets are open", lambda: machine.opened() == {"secret", "volumes", "both"})
+    luks = f"cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --keyfile-size 512 --uuid {fs_uuid('luks')}"
+    vm.run(f"{luks} /dev/mapper/secret {key} && cryptsetup open --keyfile-size 512 --key-file {key} /dev/mapper/secret vault")
+    vm.run("mkfs.ext4 -q /dev/mapper/vault && vgcreate -q data /dev/mapper/volumes && lvcreate -q -y -l 100%FREE -n files data && mkfs.ext4 -q /dev/data/files")
+    # a volume in a volume group that is encrypted
+    luks = luks.replace(fs_uuid("luks"), fs_uuid("both"))
+    vm.run("vgcreate -q more /dev/mapper/both && lvcreate -q -y -l 100%FREE -n crypt more")
+    vm.run(f"{luks} /dev/more/crypt {key} && cryptsetup open --keyfile-size 512 --key-file {key} /dev/more/crypt deep && mkfs.ext4 -q /dev/mapper/deep")
+    # what no table knows of is still there when it goes down
+    machine.shut_down()
+
+    vm = machine.boot(
+        *disks,
+        key_disk,
+        remaptab=lines,
+        crypttab="".join(f"{name} UUID={fs_uuid(uuid)} {key} luks,keyfile-size=512\n" for name, uuid in (("vault", "luks"), ("deep", "both"))),
+        fstab="".join(f"/dev/mapper/{name} /srv/{name} ext4 x-mount.mkdir,x-systemd.device-timeout=600 0 2\n" for name in ("vault", "data-files", "deep")),
+        shutdown=shutdown,
+    )
+    machine.wait("all is mounted", lambda: all(vm.try_run(f"mountpoint /srv/{name}").exit == 0 for name in ("vault", "data-files", "deep")))
+    below = vm.run("lsblk -nrso NAME,TYPE /dev/mapper/deep").lines
+    assert [line.split()[0] for line in below][:3] == ["deep", "more-crypt", "both"], below
+    vm.run("for name in vault data-files deep; do touch /srv/$name/file || exit 1; done")
+    machine.no_unit_failed()
+    # the members are seen as what they are, and nobody gets them
+    for disk in (secret[0], secret[1]):
+        assert vm.run(f"lsblk -ndo FSTYPE,UUID {vm.dev(disk)}").stdout.split() == ["remap_member", set_uuid("secret")]
+        for command in ("wipefs -a {}", "mkfs.ext4 -q -F {}", "pvcreate -y -ff {}", "mkswap {} && swapon {}", f"cryptsetup -q luksFormat {{}} {key}"):
+            refused = vm.try_run(command.format(*[vm.dev(disk)] * command.count("{}")))
+            assert refused.exit != 0, refused
+    machine.shut_down("secret", "volumes", "both")
+    for main, spare in (secret, volumes, both):
+        assert tool("remap-fsck", "-n", "--main", main, spare, check=False).returncode == 0
+
+
+@pytest.mark.long
+def test_a_set_on_an_array_is_opened_on_the_array_and_not_on_a_leg(machines, disk):
+    """With metadata at its end each leg of a mirror shows the label that the array shows."""
+    machine = Debian(machines, extra=rootfs.Extra(packages=(*STACK_PACKAGES, "mdadm"), modules=("raid1",)))
+    legs, spare = [disk("leg0", "32M"), disk("leg1", "32M")], disk("spare", "4M")
+    calm = "systemd.mask=mdadm-shutdown.service"  # with dracut installed beside it, it takes a minute
+    vm = machine.boot(*legs, spare, more=calm)
+    vm.run("mdadm --create /dev/md0 --run --metadata=1.0 --level=1 --raid-devices=2 --assume-clean --bitmap=none {leg0} {leg1}")
+    vm.run(f"udevadm settle && mkfs.ext4 -q /dev/md0 && remapsetup format --yes --label data --uuid {set_uuid('data')} --rescue-file none /dev/md0 {{spare}}")
+    vm.run("mdadm --stop /dev/md0")
+    machine.shut_down()
+
+    def lies_on_array():
+        assert machine.opened() == {"data"}
+        number = vm.run("dmsetup table data").stdout.split()[3]
+        assert vm.run(f"test -d /sys/dev/block/{number}/md && cat /sys/dev/block/{number}/md/raid_disks").stdout.strip() == "2"
+
+    # the array is put together by udev, when both legs have come
+    vm = machine.boot(legs[0], spare, remaptab=listed("data", "nofail,timeout=600"), more=calm)
+    machine.wait_said(f"data: the main of set {set_uuid('data')} (data) is missing")
+    machine.storm()
+    assert machine.opened() == set()
+    vm.plug(legs[1])
+    machine.wait("the set is open", lambda: machine.opened() == {"data"})
+    lies_on_array()
+    for leg in legs:
+        assert "ID_FS_TYPE=linux_raid_member" in vm.run(f"udevadm info -q property {vm.dev(leg)}").lines
+    machine.shut_down("data")

@@ -134,18 +134,20 @@ STACKS = {
         close="mdadm --stop /dev/md0 && mdadm --assemble --update=force-no-bbl /dev/md0 {main} {second} && mdadm --stop /dev/md0",
         dracut="rd.auto=1",
         layers=("md",),
-        use="mdadm --grow --bitmap=internal /dev/md0 && mdadm --grow --bitmap=none /dev/md0",
+        # whatever it is called here
+        use="array=/dev/$(sed -n 's/^\\(md[0-9]*\\) .*/\\1/p' /proc/mdstat) && mdadm --grow --bitmap=internal $array && mdadm --grow --bitmap=none $array",
         mains=("main", "second"),
     ),
 }
 
 
 class StackedRoot(Story):
-    """A Debian whose root lies in one of STACKS; `root` is what the kernel command line says, by default its UUID."""
+    """A Debian whose root lies in one of STACKS; `root` is what the kernel command line says, by default its UUID; `files` as Extra's."""
 
-    def __init__(self, folder: Path, boot, generator: str, stack: str, root=f"UUID={FS_UUID}", **options):
+    def __init__(self, folder: Path, boot, generator: str, stack: str, root=f"UUID={FS_UUID}", files=(), **options):
         super().__init__(folder, boot, generator, **options)
         self.stack = STACKS[stack]
+        self.files = files
         self.root_argument = root
         self.told_by_initramfs = False
         self.disks = []
@@ -154,7 +156,7 @@ class StackedRoot(Story):
     def adopt(self):
         """Copies of the adopted disks; the witness's sectors fail on them."""
         extra = self.stack.extra
-        extra = dataclasses.replace(extra, files=(*extra.files, (WITNESS, WITNESS_BYTES)))
+        extra = dataclasses.replace(extra, files=(*extra.files, (WITNESS, WITNESS_BYTES), *self.files))
         self.root = rootfs.build(
             self.kernel, module_file(self.kernel), guest_program("agent"), SET_UUID, FS_UUID, self.tell, extra, GENERATORS
         )
