@@ -130,7 +130,11 @@ class Machine:
         if disk.name not in self._devices:
             for wait in (0.1, 0.2, 0.5, 1, 2, 5, 0):  # a disk just plugged in takes a moment
                 process = self.channel.start(["vm-agent", "--find", disk.serial])
-                result = process.wait(30)
+                try:
+                    result = process.wait(30)
+                except CommandTimeout:
+                    self._show_blocked_tasks()
+                    raise
                 if result.exit == 0:
                     self._devices[disk.name] = result.stdout.strip()
                     break
