@@ -303,8 +303,9 @@ def _staging(folder: Path):
     parent = folder.parent
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.iterdir():
-        if old.stat().st_mtime < time.time() - 3600:
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another run clears up as well
+            if old.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".new.") as scratch:
         staging = Path(scratch, "root")
         staging.mkdir()
