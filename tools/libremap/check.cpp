@@ -937,13 +937,25 @@ void Checker::check_extent(const Hidden& extent) {
     const Filler wanted = make_filler(sb());
     std::vector<std::uint64_t> unreadable;
     std::vector<std::uint64_t> other;
+    const std::uint64_t end = extent.start + extent.count;
+    const std::uint64_t per_run = (128U << 10) / sb().block_size();
+    std::vector<std::uint8_t> run;
+    bool whole_run = false;
     LabelBytes bytes{};
 
-    for (std::uint64_t block = extent.start; block < extent.start + extent.count; block++) {
+    for (std::uint64_t block = extent.start; block < end; block++) {
         const std::uint64_t sector = block * sb().block_sectors();
+        const std::uint64_t in_run = (block - extent.start) % per_run;
+        if (in_run == 0) {
+            run.resize(std::min(per_run, end - block) * sb().block_size());
+            whole_run = main_->try_read(sector, run) == 0;
+        }
         if (std::binary_search(sb().label_sector.begin(), sb().label_sector.end(), sector))
             continue;
-        if (const int error = main_->try_read(sector, bytes)) {
+        if (whole_run) {
+            const auto* const at = run.data() + in_run * sb().block_size();
+            std::copy(at, at + bytes.size(), bytes.begin());
+        } else if (const int error = main_->try_read(sector, bytes)) {
             unreadable.push_back(block);
             note_filler(block, Verdict::unreadable, error);
             continue;
