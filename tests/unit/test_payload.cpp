@@ -4,6 +4,7 @@
 // a kernel.
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -11,7 +12,10 @@
 #include "catch.hpp"
 #include "libremap/error.hpp"
 #include "libremap/io_doubles.hpp"
+#include "libremap/metadata.hpp"
 #include "libremap/payload.hpp"
+#include "libremap/places.hpp"
+#include "libremap/probe.hpp"
 #include "libremap/release.hpp"
 #include "scratch.hpp"
 #include "set_fixture.hpp"
@@ -113,7 +117,7 @@ const std::vector<Made>& made() {
         {"LUKS1", make_luks1, "crypto_LUKS", 0, 0},
         {"LUKS2", [](Image& image) { make_luks2(image, 0x4000); }, "crypto_LUKS", 0, 1},
         {"LUKS2, 1 MiB", [](Image& image) { make_luks2(image, 0x100000); }, "crypto_LUKS", 0, 1},
-        {"ZFS", make_zfs, "zfs_member", 32, 2, 2 * 64 * 1024},
+        {"ZFS", make_zfs, "zfs_member", 32, 3, 2 * 64 * 1024},
     };
     return all;
 }
@@ -146,6 +150,60 @@ TEST_CASE("Members of other layers are adopted, hidden, and given back", "[paylo
         remap::release_set(main, spare, false, quiet);
         CHECK(main.content() == original);
     }
+}
+
+TEST_CASE("What is made on a set later does not show on its main", "[payload]") {
+    // ZFS takes nothing smaller. Its last label ends where the device does, or up to 256 KiB before.
+    for (const std::size_t size : {64U << 20, (64U << 20) + (200U << 10), (80U << 20) - 4096}) {
+        remap::MemoryIo main("main", Image(size));
+        remap::MemoryIo spare("spare", Image(8U << 20));
+        auto request = fixture::request_for(remap::recognise_payload(main, 4096, false), 4096);
+        request.zfs = true;
+        remap::Observer quiet;
+        remap::adopt(
+            main, spare, remap::plan_adoption(main, spare, request),
+            [](const auto&, const auto&) {}, quiet);
+        const remap::Superblock superblock = remap::load_superblock(spare);
+        const auto hidden = remap::hidden_blocks_of(superblock);
+
+        for (const Made& m : made()) {
+            INFO(m.name << " on " << size << " bytes");
+            Image later(size);
+            if (std::string_view(m.name) == "MD 1.0") {
+                make_md(later, size / 512 / 8 * 8 - 16);
+            } else {
+                m.make(later);
+            }
+            remap::MemoryIo on_remap("remap", later);
+            REQUIRE_FALSE(remap::signatures_on(on_remap).empty());
+            Image raw = main.content();
+            for (std::size_t block = 0; block < size / 4096; ++block) {
+                const auto at = static_cast<std::ptrdiff_t>(block * 4096);
+                if (hidden.count(block) == 0) {
+                    std::copy_n(later.begin() + at, 4096, raw.begin() + at);
+                }
+            }
+            remap::MemoryIo shown("raw main", raw);
+            CHECK(remap::signatures_on(shown).empty());
+        }
+    }
+}
+
+TEST_CASE("remapsetup format --zfs hides the places of ZFS's labels", "[payload]") {
+    const scratch::Folder dir;
+    const std::string main = dir.file("main");
+    const std::string spare = dir.file("spare");
+    REQUIRE(scratch::run({"truncate", "-s", "64M", main}).code == 0);
+    REQUIRE(scratch::run({"truncate", "-s", "8M", spare}).code == 0);
+    const std::string setup = std::string(REMAP_BIN_DIR) + "/remapsetup";
+    REQUIRE(scratch::run({setup, "format", "--zfs", "--yes", "--rescue-file", "none", main, spare})
+                .code == 0);
+    const auto io = remap::open_block_io(spare, remap::Mode::read_only);
+    const remap::Superblock superblock = remap::load_superblock(*io);
+    const auto hidden = remap::hidden_blocks_of(superblock);
+    const auto wanted = remap::zfs_places(superblock);
+    CHECK(wanted.size() == (1U << 20) / superblock.block_size());
+    CHECK(std::includes(hidden.begin(), hidden.end(), wanted.begin(), wanted.end()));
 }
 
 TEST_CASE("A leg of a mirror is adopted as that, whatever its data shows", "[payload]") {

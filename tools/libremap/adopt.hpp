@@ -27,6 +27,7 @@ namespace remap {
 struct AdoptRequest {
     std::uint32_t block_size = sector_size;  ///< bytes: 512 or 4096
     bool bare = false;                       ///< no label, nothing hidden
+    bool zfs = false;                        ///< hide the places of ZFS as well
     std::string label;                       ///< UTF-8, at most 64 bytes
     std::optional<Uuid> set;                 ///< the set's UUID; not given: a random one
     Payload payload;                         ///< not looked at for a bare set

@@ -2,6 +2,7 @@
 //
 // What adoption decides before its first write.
 #include <algorithm>
+#include <utility>
 
 #include "libremap/adopt.hpp"
 #include "libremap/error.hpp"
@@ -57,9 +58,9 @@ std::vector<Patch> concealing_patches(const Superblock& superblock) {
     return patches;
 }
 
-/// Hides the standard places, then whatever libblkid would still see, until it sees nothing.
-void plan_hidden(BlockIo& main, Superblock& superblock, AdoptPlan& plan) {
-    std::set<std::uint64_t> blocks = standard_places(superblock);
+/// Hides these places, then whatever libblkid would still see, until it sees nothing.
+void plan_hidden(BlockIo& main, std::set<std::uint64_t> blocks, Superblock& superblock,
+                 AdoptPlan& plan) {
     blocks.insert(plan.vital.begin(), plan.vital.end());
     for (unsigned int round = 0; round < most_rounds; ++round) {
         choose_places(superblock, blocks);
@@ -245,7 +246,11 @@ AdoptPlan plan_adoption(BlockIo& main, BlockIo& spare, const AdoptRequest& reque
             hide_bytes(plan.superblock, plan.replicas, replica);
         }
         plan.replicas.erase(deciding_block(plan.superblock));
-        plan_hidden(main, plan.superblock, plan);
+        std::set<std::uint64_t> places = standard_places(plan.superblock);
+        if (request.zfs) {
+            places.merge(zfs_places(plan.superblock));
+        }
+        plan_hidden(main, std::move(places), plan.superblock, plan);
     }
     plan_spare(spare, plan.superblock);
     plan_skipped_slots(main, spare, plan);

@@ -268,6 +268,7 @@ void FormatJob::inspect_host() {
 
 void FormatJob::plan() {
     request_.bare = options_.bare;
+    request_.zfs = options_.zfs;
     request_.label = options_.label;
     if (!options_.uuid.empty()) {
         request_.set = Uuid::parse(options_.uuid);

@@ -21,6 +21,7 @@ struct FormatOptions {
     std::string main;
     std::string spare;
     bool bare = false;
+    bool zfs = false;
     bool force = false;
     std::string label;
     std::string uuid;                        ///< of the set; empty: a random one

@@ -28,18 +28,11 @@ constexpr std::array<std::string_view, 11> adoptable = {
 constexpr std::string_view raid = "linux_raid_member";
 constexpr std::string_view zfs = "zfs_member";
 
-/// Four labels of 256 KiB, two at each end. What counts are the name-value pairs at 16 KiB and the
-/// uberblocks from 128 KiB on.
-constexpr std::uint64_t zfs_label = 256U << 10;
+/// What counts in a label are the name-value pairs at 16 KiB and the uberblocks from 128 KiB on.
 constexpr std::uint64_t zfs_pairs = 16U << 10;
 constexpr std::uint64_t zfs_uberblocks = 128U << 10;
 constexpr std::uint64_t zfs_uberblock = 1024;
 constexpr std::uint64_t zfs_uberblock_magic = 0x00bab10c;
-
-std::vector<ByteRange> zfs_replicas(std::uint64_t sectors) {
-    const std::uint64_t end = sectors * sector_size / zfs_label * zfs_label;
-    return {{zfs_label, zfs_label}, {end - 2 * zfs_label, 2 * zfs_label}};
-}
 
 bool has_zfs_label(const PayloadReader& read, std::uint64_t sectors) {
     std::vector<std::uint8_t> label(zfs_label - zfs_uberblocks);
@@ -183,7 +176,8 @@ std::vector<ByteRange> replicas_of(const PayloadReader& read, std::uint64_t sect
         return {*superblock};
     }
     if (has_zfs_label(read, sectors)) {
-        return zfs_replicas(sectors);
+        const auto labels = zfs_labels(sectors * sector_size);
+        return {labels.begin() + 1, labels.end()};
     }
     return {};
 }

@@ -34,6 +34,16 @@ void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, B
 /// The blocks that are hidden whatever the main holds: both ends, and LUKS2's second headers.
 std::set<std::uint64_t> standard_places(const Superblock& superblock);
 
+/// The blocks where a pool of ZFS would show if it were made later: more than 1 MiB, which no other
+/// payload should have to find on the spare alone. None if ZFS would not take so small a main.
+std::set<std::uint64_t> zfs_places(const Superblock& superblock);
+
+/// Bytes of a label of ZFS.
+constexpr std::uint64_t zfs_label = 256U << 10;
+
+/// The four labels of ZFS, in their order, on a device of `size` bytes (at least four labels).
+std::vector<ByteRange> zfs_labels(std::uint64_t size);
+
 /// The blocks as extents. Throws Error (unrecognised) if they are too many for a superblock.
 std::vector<Hidden> extents_of(const std::set<std::uint64_t>& blocks);
 

@@ -49,7 +49,11 @@ void add_format(CLI::App* sub, Commands& commands) {
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("-n,--dry-run", o.dry_run,
                   "Check everything and say what would be done; the devices may be in use");
-    sub->add_flag("--bare", o.bare, "Change nothing on MAIN: no label, nothing hidden");
+    CLI::Option* bare =
+        sub->add_flag("--bare", o.bare, "Change nothing on MAIN: no label, nothing hidden");
+    sub->add_flag("--zfs", o.zfs,
+                  "A pool of ZFS will be made on the set: hide the places of its labels too")
+        ->excludes(bare);
     sub->add_flag("--force", o.force,
                   "Overwrite a spare that holds something; adopt data that is not recognised, or "
                   "that this machine finds by the device or boots from");
