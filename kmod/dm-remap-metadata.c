@@ -58,6 +58,7 @@ struct remap_md {
 	u64 generation;			/* highest in use anywhere */
 	u32 label_epoch;		/* highest seen or written on the main */
 	unsigned int labels;		/* bit n: place n has it */
+	bool no_label;			/* needs none that can be read */
 	u64 raised;			/* jiffies_64 */
 
 	unsigned int block_shift;	/* log2 of bytes */
@@ -642,7 +643,8 @@ static bool remap_label_frozen(const struct remap_md *md)
 }
 
 enum remap_label_verdict {
-	REMAP_LABEL_NONE,	/* not readable or no valid label of ours */
+	REMAP_LABEL_UNREADABLE,
+	REMAP_LABEL_NONE,	/* no valid label of ours */
 	REMAP_LABEL_OURS,
 	REMAP_LABEL_STRANGER,	/* valid, of another set or another member */
 };
@@ -656,7 +658,7 @@ static enum remap_label_verdict remap_read_label(struct remap_md *md, unsigned i
 	const struct remap_head *head = &label->head;
 
 	if (remap_io_sync(md->main, REQ_OP_READ, sector, md->io_buf, 1U << md->block_shift))
-		return REMAP_LABEL_NONE;
+		return REMAP_LABEL_UNREADABLE;
 	if (memcmp(head->magic, REMAP_MAGIC, REMAP_MAGIC_SIZE) ||
 	    head->role != REMAP_ROLE_MAIN ||
 	    !remap_head_valid(head, REMAP_LABEL_SIZE, remap_seed(head->set_uuid, head->nonce)))
@@ -685,8 +687,9 @@ static char *remap_check_labels(struct remap_md *md)
 	const struct remap_superblock *sb = md->sb;
 	u32 low = le32_to_cpu(sb->label_epoch), high = le32_to_cpu(sb->epoch);
 	u32 epoch, best = 0;
-	unsigned int i, seen = 0;
+	unsigned int i, seen = 0, unreadable = 0;
 
+	md->labels = 0;
 	if (remap_is_bare(md))
 		return sb->nr_hidden || sb->nr_labels ? "Superblock: bare set with labels" : NULL;
 	if (!sb->nr_labels)
@@ -704,9 +707,18 @@ static char *remap_check_labels(struct remap_md *md)
 				md->labels |= BIT(i);
 			seen++;
 			break;
+		case REMAP_LABEL_UNREADABLE:
+			unreadable++;
+			break;
 		case REMAP_LABEL_NONE:
 			break;
 		}
+	}
+	if (md->no_label && unreadable == sb->nr_labels) {
+		DMWARN("%s: main: none of the %u label places can be read: taken for the main of set %pUb as asked",
+		       md->name, sb->nr_labels, sb->head.set_uuid);
+		md->label_epoch = low;
+		return NULL;
 	}
 	if (!seen) {
 		DMERR("%s: none of the %u label places of the main holds a label of set %pUb",
@@ -941,7 +953,7 @@ static int remap_read_sbs(struct remap_md *md, char **reason)
 }
 
 struct remap_md *remap_md_open(struct block_device *main, struct block_device *spare,
-			       const char *name, char **reason)
+			       const char *name, bool no_label, char **reason)
 {
 	struct remap_md *md;
 	int r = -ENOMEM;
@@ -960,6 +972,7 @@ struct remap_md *remap_md_open(struct block_device *main, struct block_device *s
 	strscpy(md->name, name, sizeof(md->name));
 	md->main = main;
 	md->spare = spare;
+	md->no_label = no_label;
 	md->sb = kmalloc(REMAP_SB_SIZE, GFP_KERNEL);
 	md->io_buf = kmalloc(REMAP_IO_SIZE, GFP_KERNEL);
 	if (!md->sb || !md->io_buf)
@@ -2184,5 +2197,5 @@ void remap_md_info(const struct remap_md *md, struct remap_md_info *info)
 	info->table_length = md->table_length;
 	info->read_only = md->read_only || md->failing;
 	info->degraded = md->sb_degraded || info->nr_live < md->nr_copies ||
-		remap_label_frozen(md);
+		remap_label_frozen(md) || (!remap_is_bare(md) && !md->labels);
 }

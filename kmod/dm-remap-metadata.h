@@ -29,12 +29,13 @@ struct remap_md;
 
 /*
  * Read the superblocks of @spare and check that it forms a complete set with
- * @main.  @name goes into messages.  Writes nothing.
+ * @main.  @name goes into messages.  With @no_label a main none of whose
+ * labels can be read is taken at the caller's word.  Writes nothing.
  * Returns an ERR_PTR: -EINVAL (not a set, not this pair, damaged beyond use),
  * -EIO (nothing could be read), -ENOMEM; *@reason is a short text then.
  */
 struct remap_md *remap_md_open(struct block_device *main, struct block_device *spare,
-			       const char *name, char **reason);
+			       const char *name, bool no_label, char **reason);
 void remap_md_close(struct remap_md *md);
 
 /*

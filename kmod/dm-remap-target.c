@@ -98,6 +98,7 @@ enum remap_flag {
 	REMAP_F_NO_AUTO,		/* feature no_auto_remap */
 	REMAP_F_FUA,			/* feature fua, or a flush of the main failed */
 	REMAP_F_FUA_ASKED,		/* feature fua was in the table line */
+	REMAP_F_NO_LABEL,		/* feature no_label */
 	REMAP_F_FULL,			/* no slot was left */
 	REMAP_F_SPARE_LOST,		/* no slot could be written */
 	REMAP_F_FLUSH_FAILED,		/* the next write with FUA has to fail */
@@ -1867,7 +1868,7 @@ static void remap_unclaim(struct remap *r)
 static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **error)
 {
 	static const struct dm_arg args[] = {
-		{ 0, 7, "Invalid number of feature arguments" },
+		{ 0, 8, "Invalid number of feature arguments" },
 		{ 0, UINT_MAX, "Invalid max_burst: expected a number of blocks" },
 		{ 0, 100, "Invalid low_space: expected a percentage" },
 	};
@@ -1891,6 +1892,8 @@ static int remap_parse_features(struct remap *r, struct dm_arg_set *as, char **e
 		} else if (!strcasecmp(arg, "fua")) {
 			set_bit(REMAP_F_FUA, &r->flags);
 			set_bit(REMAP_F_FUA_ASKED, &r->flags);
+		} else if (!strcasecmp(arg, "no_label")) {
+			set_bit(REMAP_F_NO_LABEL, &r->flags);
 		} else if (!strcasecmp(arg, "max_burst") && argc) {
 			if (dm_read_arg(&args[1], as, &r->max_burst, error))
 				return -EINVAL;
@@ -1945,7 +1948,8 @@ static int remap_open_set(struct remap *r, char **error)
 	int ret;
 
 	md = remap_md_open(r->main->bdev, r->spare->bdev,
-			   dm_table_device_name(r->ti->table), error);
+			   dm_table_device_name(r->ti->table),
+			   test_bit(REMAP_F_NO_LABEL, &r->flags), error);
 	if (IS_ERR(md))
 		return PTR_ERR(md);
 	r->md = md;
@@ -2331,7 +2335,8 @@ static void remap_status(struct dm_target *ti, status_type_t type, unsigned int 
 		DMEMIT("%s %s %u", r->main->name, r->spare->name,
 		       test_bit(REMAP_F_READ_ONLY_ASKED, &r->flags) +
 		       test_bit(REMAP_F_NO_AUTO, &r->flags) +
-		       test_bit(REMAP_F_FUA_ASKED, &r->flags) + 2 * !!r->max_burst +
+		       test_bit(REMAP_F_FUA_ASKED, &r->flags) +
+		       test_bit(REMAP_F_NO_LABEL, &r->flags) + 2 * !!r->max_burst +
 		       2 * (r->low_space != REMAP_LOW_SPACE_DEFAULT));
 		if (test_bit(REMAP_F_READ_ONLY_ASKED, &r->flags))
 			DMEMIT(" read_only");
@@ -2339,6 +2344,8 @@ static void remap_status(struct dm_target *ti, status_type_t type, unsigned int 
 			DMEMIT(" no_auto_remap");
 		if (test_bit(REMAP_F_FUA_ASKED, &r->flags))
 			DMEMIT(" fua");
+		if (test_bit(REMAP_F_NO_LABEL, &r->flags))
+			DMEMIT(" no_label");
 		if (r->max_burst)
 			DMEMIT(" max_burst %u", r->max_burst);
 		if (r->low_space != REMAP_LOW_SPACE_DEFAULT)

@@ -4,6 +4,7 @@
 // seldom. Each says at what point which line of the target is needed.
 #include <dm-remap-format.h>
 
+#include <algorithm>
 #include <iostream>
 #include <set>
 
@@ -69,6 +70,42 @@ void label_in_the_cache(Stage& stage) {
     stage.reload();
     stage.expect(stage.write(good_block), "a write fails");
     stage.expect(stage.status(status_epoch) == 3, "the epoch was not raised twice");
+    stage.close();
+}
+
+/// None of the labels can be read, nor at first be written. Such a main is taken if that is asked
+/// for.
+void labels_cannot_be_read(Stage& stage) {
+    const auto sectors = stage.layout().label_sector;
+    bool writes_fail = true;
+
+    stage.open();
+    fails(stage, block);
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+    stage.faults.script = [&](DiskId id, const model_io& io) -> std::optional<Outcome> {
+        if (id != main_disk || !(io.op == MODEL_READ || (io.op == MODEL_WRITE && writes_fail)))
+            return std::nullopt;
+        if (std::find(sectors.begin(), sectors.end(), io.sector) == sectors.end())
+            return std::nullopt;
+        return no_trace;
+    };
+    stage.must(!stage.try_open().empty(), "3", "a main without labels is taken");
+
+    stage.world().features = {"no_label"};
+    stage.open();
+    stage.expect(stage.status(status_epoch) == 2, "the epoch is raised by opening");
+    stage.expect(stage.write(block) && stage.write(good_block) && stage.flush(), "a write fails");
+    stage.expect(stage.counted("label frozen") != 0, "the label is not frozen");
+    stage.reload();
+    writes_fail = false;
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
+    stage.close();
+    // They could be written, so now they tell.
+    stage.faults.script = nullptr;
+    stage.world().features.clear();
+    stage.open();
+    stage.expect(stage.write(block) && stage.flush(), "a write fails");
     stage.close();
 }
 
@@ -555,6 +592,7 @@ const std::vector<Script>& scripts() {
     static const std::vector<Script> all{
         {"label in the cache", label_in_the_cache, plain(true), true},
         {"one newest label", one_newest_label, plain(true)},
+        {"labels cannot be read", labels_cannot_be_read, plain(true)},
         {"forget the newest entry", forget_the_newest_entry, nearly_full_set(true, 1)},
         {"forget the newest entry, bare", forget_the_newest_entry, nearly_full_set(false, 1)},
         {"forget one of a pair", forget_one_of_a_pair, nearly_full_set(true, 1)},

@@ -153,7 +153,8 @@ TEST_CASE("Members of other layers are adopted, hidden, and given back", "[paylo
 }
 
 TEST_CASE("What is made on a set later does not show on its main", "[payload]") {
-    // ZFS takes nothing smaller. Its last label ends where the device does, or up to 256 KiB before.
+    // ZFS takes nothing smaller. Its last label ends where the device does, or up to 256 KiB
+    // before.
     for (const std::size_t size : {64U << 20, (64U << 20) + (200U << 10), (80U << 20) - 4096}) {
         remap::MemoryIo main("main", Image(size));
         remap::MemoryIo spare("spare", Image(8U << 20));

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from remapvm import SECTOR
-from remapvm.sets import Spare, format_set, status
+from remapvm.sets import Spare, format_set, status, table
 
 pytestmark = pytest.mark.vm
 
@@ -137,6 +137,53 @@ def test_a_main_that_was_copied_to_a_new_disk_is_opened_there_and_recorded(boot,
         return
     vm.run("remapsetup open {spare} data")
     assert vm.run("dmsetup table data").stdout.split()[3] == vm.run("cat /sys/class/block/$(basename {new})/dev").stdout.strip()
+
+
+@pytest.mark.needs_qemu("serial numbers")
+def test_a_main_whose_labels_cannot_be_read_is_opened_at_the_users_word(boot, members, disk):
+    main, spare = members(main={"bad_write": BAD})
+    stranger = disk("stranger", "32M")
+    format_set(main, spare, "--uuid", SET)
+    labels = Spare(spare).labels
+    assert len(labels) > 2
+    vm = boot(main, spare, stranger)
+    vm.run("remapsetup open --main {main} {spare} data")  # records the hardware of a set that was made of images
+    assert vm.blkio("write", "/dev/mapper/data", [*BAD, 12000], seed=3, fua=True).ok
+    vm.run("remapsetup close data")
+
+    vm.set_faults(main, bad_write=[*BAD, *labels], bad_read=labels)
+    vm.set_faults(stranger, bad_read=labels)
+    word = "remapsetup open --main {main} --no-label {spare} data"
+    says(vm.try_run("remapsetup open {spare} data"), 2, "was not found")
+    says(vm.try_run("remapsetup open --main {main} {spare} data"), 8, "none of the", "--no-label")
+    says(vm.try_run("remapsetup open --main {stranger} --no-label {spare} data"), 2, "serial main, found serial stranger")
+    says(vm.try_run("remapsetup open --no-label {spare} data"), 16)
+    assert vm.try_run("dmsetup create data --table " + f"'{table(vm)}'").exit != 0
+
+    # they cannot be written either: it goes on without, and says so
+    vm.run(word)
+    assert vm.run("dmsetup table data").stdout.split()[5:] == ["1", "no_label"]
+    assert status(vm, "data").health == "degraded"
+    assert vm.blkio("verify", "/dev/mapper/data", [*BAD, 12000], seed=3).ok
+    assert vm.blkio("write", "/dev/mapper/data", [12008, BAD[0]], seed=4, fua=True).ok
+    vm.run("remapsetup close data")
+    says(vm.try_run("remapsetup open --main {main} {spare} data"), 8, "--no-label")
+
+    # writing brings one back, as it makes a drive reallocate the sector
+    vm.set_faults(main, bad_write=[*BAD, *labels[1:]], bad_read=labels[1:])
+    vm.unplug(main)
+    main.write(labels[0] * SECTOR, bytes(SECTOR))
+    vm.plug(main)
+    says(vm.try_run(word), 2, "found none")
+    vm.set_faults(main, bad_write=[*BAD, *labels[1:]], bad_read=labels)
+    vm.run(word)
+    assert vm.blkio("write", "/dev/mapper/data", [12016], seed=5, fua=True).ok
+    vm.run("remapsetup close data")
+    vm.set_faults(main, bad_write=BAD)
+    vm.run("remapsetup open --fsck {spare} data")
+    assert vm.blkio("verify", "/dev/mapper/data", [*BAD[1:], 12000], seed=3).ok
+    assert vm.blkio("verify", "/dev/mapper/data", [12008, BAD[0]], seed=4).ok
+    assert status(vm, "data").health == "ok"
 
 
 def test_a_damaged_spare_is_repaired_before_it_is_opened(boot, members):

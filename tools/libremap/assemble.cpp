@@ -111,9 +111,10 @@ Superblock read_superblock(const std::string& spare, bool read_only) {
     return require_openable(*io, read_only);
 }
 
-void verify_pair(const Pair& pair, const Superblock& superblock, bool moved) {
+void verify_pair(const Pair& pair, const Superblock& superblock, const OpenOptions& options) {
     const auto io = open_block_io(pair.main.path, Mode::read_only);
-    require_pair(*io, pair.spare.path, superblock, moved ? Identity{} : identify(pair.main));
+    require_pair(*io, pair.spare.path, superblock,
+                 options.moved ? Identity{} : identify(pair.main), options.no_label);
 }
 
 /// The kernel gets numbers, which may belong to other disks by now: time has gone by since they
@@ -128,9 +129,10 @@ void require_same_devices(const Pair& pair) {
 }
 
 /// For reading only nothing may be written, to neither member, so nothing is repaired.
-void check_before_open(const Pair& pair, bool read_only, const Message& message) {
-    const int bits = read_only ? inspect(pair.spare.path, pair.main.path, message)
-                               : preen(pair.spare.path, pair.main.path, message);
+void check_before_open(const Pair& pair, const OpenOptions& options, const Message& message) {
+    const auto main = options.no_label ? std::nullopt : std::optional(pair.main.path);
+    const int bits = options.read_only ? inspect(pair.spare.path, main, message)
+                                       : preen(pair.spare.path, main, message);
     if ((bits & ~fsck::corrected) != 0) {
         throw Error(
             (bits & fsck::operational) != 0 ? Exit::operational : Exit::unrecognised,
@@ -154,6 +156,9 @@ dm::CreateRequest create_request(const OpenOptions& options, const Pair& pair,
     }
     if (options.fua) {
         request.features.emplace_back("fua");
+    }
+    if (options.no_label) {
+        request.features.emplace_back("no_label");
     }
     return request;
 }
@@ -218,10 +223,10 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
     require_unused(pair.spare.path);
     require_unused(pair.main.path);
     if (options.fsck) {
-        check_before_open(pair, options.read_only, message);
+        check_before_open(pair, options, message);
     }
     const Superblock superblock = read_superblock(pair.spare.path, options.read_only);
-    verify_pair(pair, superblock, options.moved);
+    verify_pair(pair, superblock, options);
     if ((pair.main.read_only || pair.spare.read_only) && !options.read_only) {
         throw Error(Exit::usage, cat(pair.main.read_only ? pair.main.path : pair.spare.path,
                                      ": the device is read-only; open it with --read-only"));

@@ -68,6 +68,7 @@ struct OpenOptions {
     std::optional<std::string> main;
     bool moved =
         false;  ///< `main` of a bare set, which nothing else tells, is on other hardware now
+    bool no_label = false;  ///< `main` is the right one if its labels cannot be read at all
     bool fsck = false;
     bool read_only = false;
     bool fua = false;

@@ -58,7 +58,7 @@ Labels read_labels(BlockIo& main, const Superblock& superblock) {
 }
 
 /// Why there is no label of this set, in the words that help most.
-Error no_label(BlockIo& main, const std::string& spare, const Superblock& superblock,
+Error missing_label(BlockIo& main, const std::string& spare, const Superblock& superblock,
                const Labels& labels) {
     const Uuid& set = superblock.head.set_uuid;
     if (labels.newer) {
@@ -75,11 +75,25 @@ Error no_label(BlockIo& main, const std::string& spare, const Superblock& superb
                                       : cat("set ", head.set_uuid)));
     }
     if (labels.unreadable == superblock.label_sector.size()) {
-        return {Exit::operational, cat(main.name(), ": none of the ", labels.unreadable,
-                                       " places for the label can be read")};
+        return {Exit::operational,
+                cat(main.name(), ": none of the ", labels.unreadable,
+                    " places for the label can be read; if it is the main of set ", set,
+                    ", \"remapsetup open --main ", main.name(), " --no-label\" opens it")};
     }
     return unrecognised(main.name(),
                         cat("expected the label of set ", set, " (", spare, "), found none"));
+}
+
+/// Instead of the label the hardware has to tell.
+void require_hardware(const BlockIo& main, const Superblock& superblock, const Identity& identity) {
+    const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
+    if (recorded.compare(identity) != Identity::Match::same) {
+        throw unrecognised(main.name(),
+                           cat("no label can be read, and the hardware does not tell that it is "
+                               "the main of set ",
+                               superblock.head.set_uuid, ": expected ", recorded.describe(),
+                               ", found ", identity.describe()));
+    }
 }
 
 void require_epoch(BlockIo& main, const std::string& spare, const Superblock& superblock,
@@ -138,7 +152,7 @@ Superblock require_openable(BlockIo& spare, bool read_only) {
 }
 
 void require_pair(BlockIo& main, const std::string& spare, const Superblock& superblock,
-                  const Identity& identity) {
+                  const Identity& identity, bool no_label) {
     const auto member = probe_member(main);
     if (member && member->role == REMAP_ROLE_SPARE && !member->newer) {
         throw unrecognised(main.name(), cat("expected the main of set ", superblock.head.set_uuid,
@@ -167,8 +181,12 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
         return;
     }
     const Labels labels = read_labels(main, superblock);
+    if (no_label && labels.unreadable == superblock.label_sector.size()) {
+        require_hardware(main, superblock, identity);
+        return;
+    }
     if (labels.of_this_set.empty()) {
-        throw no_label(main, spare, superblock, labels);
+        throw missing_label(main, spare, superblock, labels);
     }
     require_epoch(main, spare, superblock, labels);
 }

@@ -21,9 +21,10 @@ Superblock require_openable(BlockIo& spare, bool read_only);
 
 /// Throws Error (unrecognised) unless `main` is the main of this set and neither of the two is an
 /// old copy. `identity` is what is known about the hardware of `main`; it counts for bare sets,
-/// which have no label.
+/// which have no label. With `no_label` a main of which no label can be read is accepted if it is
+/// on the recorded hardware; that it is no old copy nothing shows then.
 void require_pair(BlockIo& main, const std::string& spare, const Superblock& superblock,
-                  const Identity& identity);
+                  const Identity& identity, bool no_label = false);
 
 /// Records on which hardware the main is now, if that is not what the superblock says; true if it
 /// was written. Hardware that is not known is not recorded. Throws Error.

@@ -90,6 +90,9 @@ void add_open(CLI::App* sub, Commands& commands) {
            "With --main: the main of a bare set is on other hardware than before; nothing but "
            "your word tells")
         ->needs(main);
+    sub->add_flag("--no-label", c.options.no_label,
+                  "With --main: take it for the main although none of its labels can be read")
+        ->needs(main);
     sub->add_flag("--fsck", c.options.fsck, "First check and repair as \"remap-fsck -p\" does")
         ->excludes(all)
         ->excludes(listed);

@@ -95,6 +95,7 @@ class Spare:
         self.set_uuid, self.nonce = head[12], head[13]
         self.superblocks = struct.unpack_from("<5Q", block, 168)  # sectors
         self.table_length = struct.unpack_from("<Q", block, 160)[0]  # table blocks
+        self.labels = [0, *filter(None, struct.unpack_from("<16Q", block, 232))]  # sectors of the main; the first is always one
         segment = struct.unpack_from("<BB6x4QQQQ", block, 1536)
         self.tables = segment[2 : 2 + segment[1]]  # sectors where the copies begin
         self.slots, self.data = segment[7], segment[8]
