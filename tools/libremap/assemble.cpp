@@ -113,8 +113,8 @@ Superblock read_superblock(const std::string& spare, bool read_only) {
 
 void verify_pair(const Pair& pair, const Superblock& superblock, const OpenOptions& options) {
     const auto io = open_block_io(pair.main.path, Mode::read_only);
-    require_pair(*io, pair.spare.path, superblock,
-                 options.moved ? Identity{} : identify(pair.main), options.no_label);
+    require_pair(*io, pair.spare.path, superblock, options.moved ? Identity{} : identify(pair.main),
+                 options.no_label);
 }
 
 /// The kernel gets numbers, which may belong to other disks by now: time has gone by since they

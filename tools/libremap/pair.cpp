@@ -59,7 +59,7 @@ Labels read_labels(BlockIo& main, const Superblock& superblock) {
 
 /// Why there is no label of this set, in the words that help most.
 Error missing_label(BlockIo& main, const std::string& spare, const Superblock& superblock,
-               const Labels& labels) {
+                    const Labels& labels) {
     const Uuid& set = superblock.head.set_uuid;
     if (labels.newer) {
         return {Exit::operational,
