@@ -147,3 +147,76 @@ TEST_CASE("Root is not mounted from a raw main, whatever the sets are", "[gate]"
     CHECK(hook.result.code == many_shells);
     CHECK(hook.said("probe --bare /dev/sda2\n"));
 }
+
+namespace {
+
+struct Ran {
+    scratch::Result result;
+    std::size_t slept = 0;  ///< calls of sleep
+    std::string cmdline_conf;
+};
+
+/// Runs a script whose system is a folder: /proc, /etc/cmdline.d.
+Ran run_in_folder(const std::string& path, const std::string& before) {
+    const scratch::Folder folder;
+    std::string script = scratch::slurp(std::string(REMAP_SOURCE_DIR) + "/" + path);
+    replace_all(script, "/proc/[0-9]", "proc/[0-9]");
+    replace_all(script, "/etc/cmdline.d/", "");
+    scratch::spill(folder.file("script"),
+                   "cd " + folder.path().string() + " || exit 99\n" + before + "\n" + script);
+    Ran ran;
+    ran.result = scratch::run({"sh", folder.file("script")});
+    for (const char c : scratch::slurp(folder.file("slept"))) {
+        ran.slept += c == '\n' ? 1 : 0;
+    }
+    ran.cmdline_conf = scratch::slurp(folder.file("56remap.conf"));
+    return ran;
+}
+
+}  // namespace
+
+TEST_CASE("init-bottom waits until udevd is gone, but not for ever", "[gate]") {
+    const std::string system = R"sh(
+        mkdir -p proc/1 proc/7 proc/self
+        echo init >proc/1/comm
+        echo "$daemon" >proc/7/comm
+        sleep() {
+            echo >>slept
+            [ "$(wc -l <slept)" -ne 3 ] || $third
+        }
+    )sh";
+    const char* const script = "initramfs-tools/scripts/init-bottom/remap";
+    for (const char* name : {"systemd-udevd", "udevd"}) {
+        const auto ran =
+            run_in_folder(script, "daemon=" + std::string(name) + " third='rm -r proc/7'" + system);
+        CHECK(ran.result.code == 0);
+        CHECK(ran.result.err.empty());
+        CHECK(ran.slept == 3);
+    }
+    const auto stays = run_in_folder(script, "daemon=systemd-udevd third=:" + system);
+    CHECK(stays.result.code == 0);
+    CHECK(stays.slept == 100);
+    CHECK(run_in_folder(script, "daemon=kthreadd third=:" + system).slept == 0);
+}
+
+TEST_CASE("dracut's retry gets no more than a number from rd.remap.timeout=", "[gate]") {
+    const std::string system = R"sh(
+        getarg() { case $1 in rd.remap.timeout=) echo "$given" ;; *) [ -n "$retry" ] ;; esac; }
+        warn() { echo "$*"; }
+    )sh";
+    const auto run = [&](const std::string& given, const char* retry = "") {
+        return run_in_folder("dracut/56remap/parse-remap.sh",
+                             "given='" + given + "' retry=" + retry + system);
+    };
+    CHECK(run("20").cmdline_conf == "rd.retry=20\n");
+    CHECK(run("20").result.out.empty());
+    CHECK(run("20", "5").cmdline_conf.empty());
+    CHECK(run("").cmdline_conf.empty());
+    for (const char* wrong : {"soon", "-1", "5 init=/bin/sh", "1.5"}) {
+        const auto ran = run(wrong);
+        INFO(wrong);
+        CHECK(ran.cmdline_conf.empty());
+        CHECK(ran.result.out.find(std::string("rd.remap.timeout=") + wrong +
+                                  ": expected seconds") != std::string::npos);
+    }
+}
