@@ -3,10 +3,12 @@
 // Any instant may be the last: adoption and release are cut at every write, and what is left must
 // recover to one complete state or the other.
 #include <algorithm>
+#include <functional>
 #include <string>
 
 #include "catch.hpp"
 #include "libremap/release.hpp"
+#include "payload_images.hpp"
 #include "set_fixture.hpp"
 
 namespace {
@@ -20,7 +22,7 @@ struct Case {
     remap::Payload payload;
     std::uint32_t block;
     bool zero;
-    std::string magic = "";  ///< at byte 1024
+    std::function<void(Image&)> make = [](Image&) {};  ///< over random bytes
 };
 
 /// As f2fs: the second superblock is 4 KiB behind the first one.
@@ -28,13 +30,52 @@ remap::Payload f2fs_payload() {
     return {remap::PayloadKind::known, "f2fs", 2, {{1024, 4}, {5120, 512}}, {{5120, 512}}};
 }
 
+void make_f2fs(Image& image) {
+    payloads::put_text(image, 1024, "\x10\x20\xf5\xf2");
+}
+
+/// The superblock at the end: what decides comes after everything else on the main.
+constexpr std::uint64_t md_sector = fixture::main_sectors - 16;
+
+remap::Payload md_payload() {
+    return {remap::PayloadKind::known, "MD 1.0", md_sector, {{md_sector * 512, 4}}, {}};
+}
+
+void make_md(Image& image) {
+    payloads::make_md(image, md_sector);
+}
+
+constexpr std::uint64_t luks2_header = 0x80000;
+
+remap::Payload luks2_payload() {
+    return {remap::PayloadKind::known,
+            "LUKS2",
+            0,
+            {{0, 6}, {luks2_header, 512}},
+            {{luks2_header, 512}}};
+}
+
+void make_luks2(Image& image) {
+    payloads::make_luks2(image, luks2_header);
+}
+
+/// The signature lies in sector 128, which nothing else has to do with.
+remap::Payload btrfs_payload() {
+    return {remap::PayloadKind::known, "Btrfs", 128, {{0x10040, 8}}, {}};
+}
+
 const std::vector<Case>& cases() {
     static const std::vector<Case> all = {
         {"ext, 512-byte blocks", fixture::ext_payload(), 512, false},
         {"ext, 4096-byte blocks", fixture::ext_payload(), 4096, false},
         {"empty, 512-byte blocks", {remap::PayloadKind::empty, "nothing", 0, {}, {}}, 512, true},
-        {"f2fs, 512-byte blocks", f2fs_payload(), 512, false, "\x10\x20\xf5\xf2"},
-        {"f2fs, 4096-byte blocks", f2fs_payload(), 4096, false, "\x10\x20\xf5\xf2"},
+        {"f2fs, 512-byte blocks", f2fs_payload(), 512, false, make_f2fs},
+        {"f2fs, 4096-byte blocks", f2fs_payload(), 4096, false, make_f2fs},
+        {"MD 1.0, 512-byte blocks", md_payload(), 512, false, make_md},
+        {"MD 1.0, 4096-byte blocks", md_payload(), 4096, false, make_md},
+        {"LUKS2, 512-byte blocks", luks2_payload(), 512, false, make_luks2},
+        {"LUKS2, 4096-byte blocks", luks2_payload(), 4096, false, make_luks2},
+        {"Btrfs, 4096-byte blocks", btrfs_payload(), 4096, false},
     };
     return all;
 }
@@ -44,7 +85,7 @@ Pair fresh_pair(const Case& c) {
     pair.block = c.block;
     pair.main = c.zero ? Image(fixture::main_sectors * 512)
                        : fixture::random_image(fixture::main_sectors, 7);
-    std::copy(c.magic.begin(), c.magic.end(), pair.main.begin() + 1024);
+    c.make(pair.main);
     pair.spare = fixture::random_image(fixture::spare_sectors * (c.block / 512), 8);
     return pair;
 }
