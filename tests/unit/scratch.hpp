@@ -27,6 +27,12 @@ inline void spill(const std::string& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
 }
 
+/// An empty file that may be executed.
+inline void make_program(const std::string& path) {
+    spill(path, "");
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+}
+
 /// A sparse file of `bytes` bytes.
 inline void make_image(const std::string& path, std::uintmax_t bytes) {
     std::ofstream(path, std::ios::binary).close();

@@ -51,6 +51,7 @@ struct Boot {
     std::string codes = "0\n";
     std::string settings = {};
     std::string command_line = "quiet";
+    bool has_tools = true;
 };
 
 class Gate {
@@ -63,6 +64,9 @@ class Gate {
         replace_all(script, "/proc/cmdline", "cmdline");
         replace_all(script, "/conf/param.conf", "param.conf");
         scratch::spill(folder_.file("codes"), boot.codes);
+        if (boot.has_tools) {
+            scratch::make_program(folder_.file("remapsetup"));
+        }
         scratch::spill(folder_.file("cmdline"), boot.command_line + "\n");
         scratch::spill(folder_.file("script"), "cd " + folder_.path().string() +
                                                    " || exit 99\nprobed=2\n" + boot.settings +
@@ -126,6 +130,12 @@ TEST_CASE("dracut's gate is never left where there is no shell", "[gate]") {
     CHECK(Gate({dracut, "1\n"}).result.code == died);
 }
 
+TEST_CASE("The gate lets pass an initramfs that got its scripts but no tools", "[gate]") {
+    const Gate gate({initramfs_tools, "127\n", "", "quiet", false});
+    CHECK(gate.result.code == 0);
+    CHECK(gate.result.out.empty());
+}
+
 TEST_CASE("The gates wait as long as the kernel command line says", "[gate]") {
     const Gate given({initramfs_tools, "1\n0\n", "", "quiet rd.remap.timeout=7"});
     CHECK(given.said("--wait 7\n"));
@@ -156,12 +166,15 @@ struct Ran {
     std::string cmdline_conf;
 };
 
-/// Runs a script whose system is a folder: /proc, /etc/cmdline.d.
+/// Runs a script whose system is a folder: /proc, /etc/cmdline.d, remaptab.
 Ran run_in_folder(const std::string& path, const std::string& before) {
     const scratch::Folder folder;
     std::string script = scratch::slurp(std::string(REMAP_SOURCE_DIR) + "/" + path);
     replace_all(script, "/proc/[0-9]", "proc/[0-9]");
     replace_all(script, "/etc/cmdline.d/", "");
+    replace_all(script, "/etc/remaptab", "remaptab");
+    replace_all(script, "/usr/share/initramfs-tools/hook-functions", "./hook-functions");
+    scratch::spill(folder.file("hook-functions"), "");
     scratch::spill(folder.file("script"),
                    "cd " + folder.path().string() + " || exit 99\n" + before + "\n" + script);
     Ran ran;
@@ -218,5 +231,39 @@ TEST_CASE("dracut's retry gets no more than a number from rd.remap.timeout=", "[
         CHECK(ran.cmdline_conf.empty());
         CHECK(ran.result.out.find(std::string("rd.remap.timeout=") + wrong +
                                   ": expected seconds") != std::string::npos);
+    }
+}
+
+TEST_CASE("The hook fails when the module does not get into a host's initramfs that needs it",
+          "[gate]") {
+    const std::string system = R"sh(
+        version=6.1 DESTDIR=$PWD/image
+        mkdir -p "$DESTDIR/lib/modules"
+        findmnt() { return 1; }
+        modinfo() { [ -n "$has" ]; }
+        force_load() { [ -z "$copies" ] || : >"$DESTDIR/lib/modules/$1.ko.xz"; }
+        copy_exec() { echo "$1"; }
+        copy_file() { echo "$2"; }
+    )sh";
+    const auto run = [&](const std::string& settings) {
+        return run_in_folder("initramfs-tools/hooks/remap", settings + system).result;
+    };
+    const std::string listed = "echo 'data UUID=x' >remaptab; ";
+    const auto copied = run(listed + "has=y copies=y");
+    CHECK(copied.code == 0);
+    CHECK(copied.err.empty());
+    CHECK(copied.out.find("remapsetup") != std::string::npos);
+    CHECK(copied.out.find("remaptab") != std::string::npos);
+    // Debian 13 copies it later.
+    CHECK(run(listed + "has=y copies= __MODULES_TO_ADD=queue").code == 0);
+    for (const char* fault : {"has= copies=y", "has=y copies="}) {
+        const auto needed = run(listed + fault);
+        CHECK(needed.code == 1);
+        CHECK(needed.err.find("E: remap: ") == 0);
+        CHECK(needed.err.find("it could not boot") != std::string::npos);
+        const auto not_needed = run(std::string("echo '# none' >remaptab; ") + fault);
+        CHECK(not_needed.code == 0);
+        CHECK(not_needed.err.find("W: remap: ") == 0);
+        CHECK(not_needed.out.empty());
     }
 }

@@ -2,11 +2,10 @@
 """Whole Debians: the root file system on a disk with bad sectors, under dm-remap."""
 
 import pytest
-
 from remapvm import rootfs, story
+from remapvm.disk import Disk
 from remapvm.errors import SetupError
 from remapvm.initramfs import guest_program, module_file
-from remapvm.kernels import find
 
 pytestmark = pytest.mark.boot
 
@@ -21,14 +20,27 @@ def test_root_survives_bad_sectors_power_cut_and_damage(machines, generator, int
 
 
 @pytest.mark.parametrize("generator", rootfs.GENERATORS)
-def test_no_initramfs_without_the_module_when_a_set_is_known(tmp_path, kernel, generator):
-    kernel = find(kernel)
+def test_an_initramfs_without_the_module_is_made_and_boots_only_where_no_set_is_known(machines, tmp_path, generator):
+    tale = story.Story(machines.folder / "disks", machines.boot, generator, series=machines.kernel)
+    kernel = tale.kernel
     rootfs.make_tree(tmp_path / "tree", kernel, None, guest_program("agent"), story.SET_UUID, story.FS_UUID)
     with pytest.raises(SetupError, match="no module dm-remap, but this host has dm-remap sets"):
         rootfs.make_initramfs(tmp_path / "tree", kernel, generator, tmp_path / "initramfs")
     (tmp_path / "tree/etc/remaptab").write_text("# no set\n")
     messages = rootfs.make_initramfs(tmp_path / "tree", kernel, generator, tmp_path / "initramfs")
     assert "no module dm-remap: no set can be opened" in messages
+    root = rootfs.build(kernel, module_file(kernel), guest_program("agent"), story.SET_UUID, story.FS_UUID)
+    image = tale.folder / "plain.img"
+    story.copy_sparse(root.image, image)
+    vm = machines.boot(
+        Disk(image, "plain"),
+        initrd=tmp_path / "initramfs",
+        append=tale.boot_arguments(f"rw {story.QUIET}"),
+        boot_timeout=200,
+        shutdown_command="systemctl poweroff",
+    )
+    assert vm.run("findmnt -no UUID /").stdout.strip() == story.FS_UUID
+    vm.shutdown(90)
 
 
 @pytest.mark.parametrize("generator", rootfs.GENERATORS)
