@@ -26,6 +26,11 @@ TEST_CASE("Identities are compared by the fields that both sides have", "[identi
     CHECK(a.compare({"wwn1", "sn2", "", 10}) == Match::different);
     CHECK(a.compare({"", "", "part", 10}) == Match::unknown);
     CHECK(remap::Identity{}.compare(a) == Match::unknown);
+    // the disk that the partition lies on has the same WWN and serial number
+    const remap::Identity part{"wwn1", "sn1", "part", 10};
+    CHECK(part.compare({"wwn1", "sn1", "", 99, true}) == Match::different);
+    CHECK(remap::Identity{"wwn1", "sn1", "", 99, true}.compare(part) == Match::different);
+    CHECK(a.compare({"wwn1", "sn1", "", 10, true}) == Match::same);
     CHECK(a.describe() == "wwn wwn1, serial sn1");
 }
 
@@ -72,7 +77,7 @@ TEST_CASE("Legs of MD and multipath are no members", "[identity]") {
 
 TEST_CASE("Of copies of a member the one on the recorded hardware is chosen, or none",
           "[identity]") {
-    const Machine machine;
+    Machine machine;
     remap::Member member;
     member.uuid = remap::Uuid::random();
     member.role = REMAP_ROLE_MAIN;
@@ -104,6 +109,16 @@ TEST_CASE("Of copies of a member the one on the recorded hardware is chosen, or 
     auto other_role = seen("sda");
     other_role.info.role = REMAP_ROLE_SPARE;
     CHECK_FALSE(choose({other_role}));
+
+    // A snapshot of the member, taken while that is suspended and so cannot be looked at.
+    member.wwn = "naa.5000c500a1b2c3d4";
+    member.serial = "SERIAL1";
+    CHECK(choose({seen("sdb")})->name == "sdb");
+    machine.put("dm-0", "dm/suspended", "1\n");
+    CHECK_FALSE(choose({seen("sdb")}));
+    CHECK(choose({seen("sda")})->name == "sda");
+    machine.put("dm-0", "dm/suspended", "0\n");
+    CHECK(choose({seen("sdb")})->name == "sdb");
 }
 
 TEST_CASE("An image that a loop device is attached to has a user", "[identity]") {

@@ -365,6 +365,9 @@ void add_loops(const struct stat& st, const MachineRoot& root, std::vector<std::
 
 Identity::Match Identity::compare(const Identity& other) const {
     Match result = Match::unknown;
+    if ((whole && !other.partuuid.empty()) || (other.whole && !partuuid.empty())) {
+        return Match::different;
+    }
     for (const auto field : {&Identity::wwn, &Identity::serial, &Identity::partuuid}) {
         const std::string& mine = this->*field;
         const std::string& theirs = other.*field;
@@ -450,6 +453,7 @@ Identity kernel_identity(const BlockDevice& device, const MachineRoot& root) {
     const fs::path disk = block_dir(device.whole, root);
     Identity id;
     id.size = device.size;
+    id.whole = !device.is_partition;
     id.wwn = first_of({attribute(disk / "wwid"), attribute(disk / "device" / "wwid")});
     id.serial = first_of({attribute(disk / "serial"), attribute(disk / "device" / "serial"),
                           scsi_serial(disk / "device"), attribute(disk / "dm" / "uuid"),

@@ -29,11 +29,13 @@ struct Identity {
     std::string serial;
     std::string partuuid;
     std::uint64_t size = 0;  ///< sectors
+    bool whole = false;      ///< of a device that is no partition; not recorded
 
     enum class Match { same, different, unknown };
 
     /// Compares the fields that both sides have.  One that differs means
     /// different; none in common means unknown.  The size alone proves nothing.
+    /// A whole disk is not the partition on it, which has its WWN and serial.
     [[nodiscard]] Match compare(const Identity& other) const;
     [[nodiscard]] bool empty() const { return wwn.empty() && serial.empty() && partuuid.empty(); }
     /// "wwn naa.5000…, serial X", or "no hardware identity".
