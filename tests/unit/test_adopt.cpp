@@ -471,6 +471,16 @@ TEST_CASE("A pair is refused when the members do not belong together or one is o
     CHECK(contains(refusal(d.spare, d.spare), "swapped?"));
     CHECK(contains(refusal(d.main, d.main), "swapped?"));
 
+    Devices bare;
+    remap::Observer quiet;
+    auto request = fixture::request_for({}, 512);
+    request.bare = true;
+    remap::adopt(
+        bare.main, bare.spare, remap::plan_adoption(bare.main, bare.spare, request),
+        [](const auto&, const auto&) {}, quiet);
+    CHECK(refusal(bare.main, bare.spare).empty());
+    CHECK(contains(refusal(other.main, bare.spare), "found a member of set"));
+
     // One activation: both members one epoch on.
     superblock.epoch += 1;
     superblock.label_epoch = superblock.epoch;

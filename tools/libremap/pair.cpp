@@ -169,6 +169,11 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
                                " bytes, found ", main.logical_block_size()));
     }
     if (superblock.is_bare()) {
+        if (member) {
+            throw unrecognised(main.name(),
+                               cat("expected the main of bare set ", superblock.head.set_uuid,
+                                   ", which has no label, found a member of set ", member->set));
+        }
         const Identity recorded = recorded_identity(*superblock.member(REMAP_ROLE_MAIN));
         if (recorded.compare(identity) == Identity::Match::different) {
             throw unrecognised(
