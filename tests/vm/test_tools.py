@@ -142,11 +142,11 @@ def test_a_main_that_was_copied_to_a_new_disk_is_opened_there_and_recorded(boot,
 @pytest.mark.needs_qemu("serial numbers")
 def test_a_main_whose_labels_cannot_be_read_is_opened_at_the_users_word(boot, members, disk):
     main, spare = members(main={"bad_write": BAD})
-    stranger = disk("stranger", "32M")
+    stranger, healthy = disk("stranger", "32M"), disk("healthy", "32M")
     format_set(main, spare, "--uuid", SET)
     labels = Spare(spare).labels
     assert len(labels) > 2
-    vm = boot(main, spare, stranger)
+    vm = boot(main, spare, stranger, healthy)
     vm.run("remapsetup open --main {main} {spare} data")  # records the hardware of a set that was made of images
     assert vm.blkio("write", "/dev/mapper/data", [*BAD, 12000], seed=3, fua=True).ok
     vm.run("remapsetup close data")
@@ -168,6 +168,13 @@ def test_a_main_whose_labels_cannot_be_read_is_opened_at_the_users_word(boot, me
     assert vm.blkio("write", "/dev/mapper/data", [12008, BAD[0]], seed=4, fua=True).ok
     vm.run("remapsetup close data")
     says(vm.try_run("remapsetup open --main {main} {spare} data"), 8, "--no-label")
+
+    # what the manual says to do
+    copy = "remapsetup release --yes --main {main} --to {healthy} {spare}"
+    says(vm.try_run(copy), 8, "none of the")
+    vm.run(f"{copy} --no-label")
+    assert vm.blkio("verify", healthy, [*BAD[1:], 12000], seed=3).ok
+    assert vm.blkio("verify", healthy, [12008, BAD[0]], seed=4).ok
 
     # writing brings one back, as it makes a drive reallocate the sector
     vm.set_faults(main, bad_write=[*BAD, *labels[1:]], bad_read=labels[1:])

@@ -264,7 +264,8 @@ ReleaseJob::ReleaseJob(ReleaseOptions options) : options_(std::move(options)) {
     const std::string main =
         options_.main ? *options_.main : find_main(options_.spare, superblock_).path;
     main_ = open_block_io(main, mode);
-    require_pair(*main_, options_.spare, superblock_, identity_of(*main_));
+    require_pair(*main_, options_.spare, superblock_, identity_of(*main_),
+                 options_.no_label && options_.to);
     if (options_.to) {
         open_target();
     } else if (options_.force) {

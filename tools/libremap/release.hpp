@@ -32,6 +32,7 @@ ReleaseResult release_set(BlockIo& main, BlockIo& spare, bool accept_loss, Obser
 struct ReleaseOptions {
     std::string spare;
     std::optional<std::string> main;  ///< found by its label if not given
+    bool no_label = false;  ///< with `to`: `main` is the right one if its labels cannot be read
     bool accept_loss = false;
     std::optional<std::string> to;        ///< copy to this disk instead
     bool force = false;                   ///< overwrite it although it holds something

@@ -146,10 +146,17 @@ void add_release(CLI::App* sub, Commands& commands) {
     sub->add_flag("-y,--yes", c.yes, "Do not ask");
     sub->add_flag("--accept-loss", c.options.accept_loss,
                   "Go on although blocks are lost; they become zeroes");
-    sub->add_option("--to", c.options.to,
-                    "Copy everything to this disk instead; main and spare are not changed");
+    CLI::Option* to =
+        sub->add_option("--to", c.options.to,
+                        "Copy everything to this disk instead; main and spare are not changed");
     sub->add_flag("--force", c.options.force, "With --to: overwrite a disk that holds something");
-    sub->add_option("--main", c.options.main, "The main (default: found by its label)");
+    CLI::Option* main =
+        sub->add_option("--main", c.options.main, "The main (default: found by its label)");
+    sub->add_flag("--no-label", c.options.no_label,
+                  "With --to and --main: take it for the main although none of its labels can be "
+                  "read")
+        ->needs(to)
+        ->needs(main);
     sub->add_option("--remaptab", c.options.remaptab,
                     "File that loses the set's line, or \"none\"");
     sub->add_option("SPARE", c.options.spare, "The spare of the set")->required();
