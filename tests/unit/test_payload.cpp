@@ -85,19 +85,17 @@ TEST_CASE("What is made on a set later does not show on its main", "[payload]") 
     // ZFS takes nothing smaller. Its last label ends where the device does, or up to 256 KiB
     // before.
     for (const std::size_t size : {64U << 20, (64U << 20) + (200U << 10), (80U << 20) - 4096}) {
-        remap::MemoryIo main("main", Image(size));
-        remap::MemoryIo spare("spare", Image(8U << 20));
-        auto request = fixture::request_for(remap::recognise_payload(main, 4096, false), 4096);
-        request.zfs = true;
-        remap::Observer quiet;
-        remap::adopt(
-            main, spare, remap::plan_adoption(main, spare, request),
-            [](const auto&, const auto&) {}, quiet);
-        const remap::Superblock superblock = remap::load_superblock(spare);
-        const auto hidden = remap::hidden_blocks_of(superblock);
-
         for (const Made& m : made()) {
             INFO(m.name << " on " << size << " bytes");
+            remap::MemoryIo main("main", Image(size));
+            remap::MemoryIo spare("spare", Image(8U << 20));
+            auto request = fixture::request_for(remap::recognise_payload(main, 4096, false), 4096);
+            request.zfs = m.type == std::string_view("zfs_member");
+            remap::Observer quiet;
+            remap::adopt(
+                main, spare, remap::plan_adoption(main, spare, request),
+                [](const auto&, const auto&) {}, quiet);
+            const auto hidden = remap::hidden_blocks_of(remap::load_superblock(spare));
             Image later(size);
             if (std::string_view(m.name) == "MD 1.0") {
                 make_md(later, size / 512 / 8 * 8 - 16);

@@ -61,19 +61,6 @@ int exit_status_of(const std::function<int()>& run) {
     }
 }
 
-Uninterrupted::Uninterrupted() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) {
-        sigaddset(&signals, signal);
-    }
-    sigprocmask(SIG_BLOCK, &signals, &before_);
-}
-
-Uninterrupted::~Uninterrupted() {
-    sigprocmask(SIG_SETMASK, &before_, nullptr);
-}
-
 TerminalObserver::TerminalObserver()
     : terminal_(isatty(STDERR_FILENO) != 0), next_(std::chrono::steady_clock::now() + first) {}
 

@@ -3,7 +3,6 @@
 // What the tools have in common as programs that somebody calls.
 #pragma once
 
-#include <signal.h>
 
 #include <chrono>
 #include <functional>
@@ -23,19 +22,6 @@ void message(const std::string& text);
 /// What a program ends with: what `run` returns, or the exit code of the error that it throws,
 /// which is shown as a message.
 int exit_status_of(const std::function<int()>& run);
-
-/// Keeps signals from the keyboard and from a shutdown waiting while it lives: what is being
-/// written could be recovered, but is better brought to its end.
-class Uninterrupted {
-  public:
-    Uninterrupted();
-    ~Uninterrupted();
-    Uninterrupted(const Uninterrupted&) = delete;
-    Uninterrupted& operator=(const Uninterrupted&) = delete;
-
-  private:
-    sigset_t before_{};
-};
 
 /// Warnings as messages, and a progress bar on standard error if that is a terminal. The bar is
 /// there for what takes longer than half a second, from this being made on, and goes away at the

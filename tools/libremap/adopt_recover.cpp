@@ -175,7 +175,7 @@ RecoveryResult roll_back(MainBlocks& main, BlockIo& spare, const Superblock& sup
                                 : ": its adoption was interrupted before it took "
                                   "effect and is undone; ",
                       "the device is to be used directly, set ", superblock.head.set_uuid,
-                      " no longer exists");
+                      " no longer exists; a line for it in remaptab(5) has to go");
     return result;
 }
 

@@ -173,6 +173,12 @@ std::optional<dm::Device> open_device(const Uuid& set) {
 std::optional<dm::Device> open_device_at_last(const Uuid& set, const AssemblyLock& lock,
                                               bool udev_sync, const Message& message) {
     const auto device = dm::find_set(set);
+    if (device && device->has_table && device->suspended) {
+        message(cat(device->name,
+                    ": is suspended, and every access to it waits; if nobody is about to resume "
+                    "it, \"dmsetup resume ",
+                    device->name, "\""));
+    }
     if (!device || device->has_table) {
         return device;
     }
@@ -239,18 +245,35 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
     forget_closed(superblock.head.set_uuid);
 }
 
+/// Is there a device that was not looked at because it is suspended?
+bool some_are_suspended(const MachineRoot& root) {
+    const auto devices = list_block_devices(root);
+    return std::any_of(devices.begin(), devices.end(), [&root](const BlockDevice& device) {
+        return device.dm_uuid.compare(0, uuid_prefix.size(), uuid_prefix) != 0 &&
+               waits_for_resume(device, root);
+    });
+}
+
 /// Of several devices that carry the same member the one on the right hardware.
-std::optional<BlockDevice> only_one(const std::vector<SeenMember>& candidates, const Member& member,
-                                    const Uuid& set, const std::string& hardware,
-                                    const std::function<bool(const SeenMember&)>& matches) {
+std::optional<BlockDevice> only_one(
+    const std::vector<SeenMember>& candidates, const Member& member, const Uuid& set,
+    const std::string& hardware, const MachineRoot& root,
+    const std::function<Identity::Match(const SeenMember&)>& compare) {
     if (candidates.empty()) {
         return std::nullopt;
     }
     if (candidates.size() == 1) {
+        // What is suspended may be the member, and this the copy for which it is.
+        if (compare(candidates.front()) == Identity::Match::different && some_are_suspended(root)) {
+            return std::nullopt;
+        }
         return candidates.front().device;
     }
     std::vector<SeenMember> same;
-    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same), matches);
+    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same),
+                 [&compare](const SeenMember& candidate) {
+                     return compare(candidate) == Identity::Match::same;
+                 });
     if (same.size() == 1) {
         return same.front().device;
     }
@@ -292,13 +315,13 @@ std::optional<BlockDevice> find_spare(const Uuid& set, const std::vector<SeenMem
     Member member;
     member.uuid = *wanted;
     member.role = REMAP_ROLE_SPARE;
-    const auto at_home = [&root](const SeenMember& spare) {
+    const auto compare = [&root](const SeenMember& spare) {
         const auto io = open_block_io(spare.device.path, Mode::read_only);
         const Superblock superblock = load_superblock(*io);
         return recorded_identity(*superblock.member(REMAP_ROLE_SPARE))
-                   .compare(identify(spare.device, root)) == Identity::Match::same;
+            .compare(identify(spare.device, root));
     };
-    return only_one(spares, member, set, "that each of them names", at_home);
+    return only_one(spares, member, set, "that each of them names", root, compare);
 }
 
 std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const MachineRoot& root,
@@ -528,9 +551,9 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
                             other.info.set == set && other.info.role == member.role;
                  });
     const Identity recorded = recorded_identity(member);
-    return only_one(candidates, member, set, recorded.describe(), [&](const SeenMember& other) {
-        return recorded.compare(identify(other.device, root)) == Identity::Match::same;
-    });
+    return only_one(
+        candidates, member, set, recorded.describe(), root,
+        [&](const SeenMember& other) { return recorded.compare(identify(other.device, root)); });
 }
 
 std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set) {

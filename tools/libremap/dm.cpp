@@ -20,6 +20,7 @@
 #include "libremap/error.hpp"
 #include "libremap/file_util.hpp"
 #include "libremap/text.hpp"
+#include "libremap/uninterrupted.hpp"
 
 namespace remap::dm {
 namespace {
@@ -203,7 +204,11 @@ bool run_with_udev(Task& task, bool udev_sync) {
     if (dm_task_set_cookie(task.get(), &cookie, 0) == 0) {
         Task::fail("cannot make a cookie for udev");
     }
-    const bool done = task.run();
+    const bool done = [&task] {
+        // Between making the device and, if its table turns out to be of no use, removing it.
+        const Uninterrupted until_done;
+        return task.run();
+    }();
     // Waiting also gives the cookie back, so it is done after a failure as well.
     dm_udev_wait(cookie);
     return done;

@@ -436,19 +436,20 @@ std::string FormatJob::consequences() const {
     return text;
 }
 
-/// Lists the set, in the place of that which the spare was in; true if the list was changed.
+/// Lists the set, in the place of that which the spare was in; true if it was not there already.
 bool FormatJob::list_set() {
-    bool changed = false;
+    bool added = false;
     update_remaptab(remaptab_, [&](Remaptab& tab) {
         const Uuid& set = plan_.superblock.head.set_uuid;
-        changed = spare_member_ && spare_member_->set != set && tab.remove(spare_member_->set);
-        if (tab.find(set) == nullptr) {
+        const bool removed =
+            spare_member_ && spare_member_->set != set && tab.remove(spare_member_->set);
+        added = tab.find(set) == nullptr;
+        if (added) {
             tab.add(entry_);
-            changed = true;
         }
-        return changed;
+        return added || removed;
     });
-    return changed;
+    return added;
 }
 
 /// Just before the write that decides: if the power fails after it, the next boot must know the

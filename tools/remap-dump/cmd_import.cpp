@@ -9,6 +9,7 @@
 #include "libremap/logged_job.hpp"
 #include "libremap/spare_target.hpp"
 #include "libremap/text.hpp"
+#include "libremap/uninterrupted.hpp"
 #include "verbs.hpp"
 
 namespace remap_dump {
@@ -62,7 +63,7 @@ int run_import(const ImportVerb& verb) {
     if (!verb.yes && !cli::confirmed(text, "Go on?"))
         throw remap::Error(remap::Exit::usage, "not done");
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     const auto now = static_cast<std::uint32_t>(std::time(nullptr));
     const remap::UndoWish undo{wished_undo_file(verb.undo_file), {verb.spare}, cli::message};
     remap::run_logged(

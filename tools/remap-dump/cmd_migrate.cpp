@@ -3,6 +3,7 @@
 #include "libremap/error.hpp"
 #include "libremap/migrate.hpp"
 #include "libremap/text.hpp"
+#include "libremap/uninterrupted.hpp"
 #include "verbs.hpp"
 
 namespace remap_dump {
@@ -31,7 +32,7 @@ int run_migrate(const MigrateVerb& verb) {
     if (!verb.yes && !cli::confirmed(job.consequences(), "Go on?"))
         throw remap::Error(remap::Exit::usage, "not done");
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     job.run(observer);
     cli::message(remap::cat(options.new_spare,
                             ": is the spare of a bare set now; \"remapsetup "

@@ -2,6 +2,7 @@
 #include "cli/terminal.hpp"
 #include "libremap/error.hpp"
 #include "libremap/restore.hpp"
+#include "libremap/uninterrupted.hpp"
 #include "verbs.hpp"
 
 namespace remap_dump {
@@ -22,7 +23,7 @@ int run_restore(const RestoreVerb& verb) {
     if (!verb.yes && !cli::confirmed(job.consequences(), "Go on?"))
         throw remap::Error(remap::Exit::usage, "not done");
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     job.run(observer);
     return static_cast<int>(remap::Exit::ok);
 }

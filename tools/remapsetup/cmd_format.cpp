@@ -5,6 +5,7 @@
 #include "commands.hpp"
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
+#include "libremap/uninterrupted.hpp"
 
 namespace remapsetup {
 namespace {
@@ -45,7 +46,7 @@ int run_format(const FormatCommand& command) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     const remap::FormatResult result = job.run(observer);
     for (const std::string& warning : result.warnings) {
         observer.warning(warning);

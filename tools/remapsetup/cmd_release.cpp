@@ -6,6 +6,7 @@
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
+#include "libremap/uninterrupted.hpp"
 
 namespace remapsetup {
 
@@ -15,7 +16,7 @@ int run_release(const ReleaseCommand& command) {
         throw remap::Error(remap::Exit::usage, "not done");
     }
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     const remap::ReleaseResult result = job.run(observer);
     remap::TextEmitter out(std::cout);
     out.text(command.options.to ? "copied_to" : "main", job.data_name());

@@ -6,6 +6,7 @@
 #include "libremap/error.hpp"
 #include "libremap/report.hpp"
 #include "libremap/text.hpp"
+#include "libremap/uninterrupted.hpp"
 
 namespace remapsetup {
 
@@ -18,7 +19,7 @@ int run_rescue(const RescueCommand& command) {
         return static_cast<int>(remap::Exit::ok);
     }
     cli::TerminalObserver observer;
-    const cli::Uninterrupted until_done;
+    const remap::Uninterrupted until_done;
     const remap::RescueResult result = job.run(observer);
     std::cout << "Restored." << (result.commands.empty() ? "" : " Now run:") << "\n";
     for (const std::string& next : result.commands) {
