@@ -17,7 +17,7 @@ packages_build="build-essential cmake pkg-config libdevmapper-dev libblkid-dev u
     nlohmann-json3-dev catch2 kmod python3"
 packages_lint="shellcheck clang-format mandoc sparse perl systemd udev xz-utils dkms"
 # The unit tests have file systems made by their own tools.
-packages_unit="e2fsprogs xfsprogs btrfs-progs f2fs-tools util-linux zstd"
+packages_unit="e2fsprogs xfsprogs btrfs-progs f2fs-tools util-linux zstd gddrescue"
 packages_fuzz="clang libclang-rt-14-dev"
 packages_vm="qemu-system-x86 qemu-utils busybox-static cpio zstd xz-utils kmod dmsetup e2fsprogs
     xfsprogs btrfs-progs f2fs-tools util-linux python3 python3-pytest python3-pytest-xdist"

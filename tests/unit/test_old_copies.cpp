@@ -244,12 +244,12 @@ TEST_CASE("A main on new hardware is recorded once, and is the one of several fr
     CHECK_FALSE(remap::record_main_identity(spare, moved));
     CHECK(spare.content() == set.pair.spare);
     moved.serial = "M2";
-    moved.partuuid = "part";
+    moved.wwn = "W2";
     CHECK(remap::record_main_identity(spare, moved));
     CHECK_FALSE(remap::record_main_identity(spare, moved));
     const remap::Superblock superblock = remap::load_superblock(spare);
     CHECK(superblock.members[0].serial == "M2");
-    CHECK(superblock.members[0].partuuid == "part");
+    CHECK(superblock.members[0].wwn == "W2");
     CHECK(superblock.members[0].size == fixture::main_sectors);
     CHECK(superblock.head.state == REMAP_STATE_COMPLETE);
 

@@ -3,7 +3,6 @@
 // What the tools have in common as programs that somebody calls.
 #pragma once
 
-
 #include <chrono>
 #include <functional>
 #include <string>
