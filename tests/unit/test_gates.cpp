@@ -63,6 +63,7 @@ class Gate {
         replace_all(script, ". /scripts/functions", ":");
         replace_all(script, "/proc/cmdline", "cmdline");
         replace_all(script, "/conf/param.conf", "param.conf");
+        replace_all(script, "/etc/remaptab", "remaptab");
         scratch::spill(folder_.file("codes"), boot.codes);
         if (boot.has_tools) {
             scratch::make_program(folder_.file("remapsetup"));
@@ -134,6 +135,9 @@ TEST_CASE("The gate lets pass an initramfs that got its scripts but no tools", "
     const Gate gate({initramfs_tools, "127\n", "", "quiet", false});
     CHECK(gate.result.code == 0);
     CHECK(gate.result.out.empty());
+    // but not if it knows of a set
+    const Gate torn({initramfs_tools, "127\n", ": >remaptab", "quiet", false});
+    CHECK(torn.result.code == many_shells);
 }
 
 TEST_CASE("The gates wait as long as the kernel command line says", "[gate]") {
