@@ -31,6 +31,7 @@ TEST_CASE("Identities are compared by the fields that both sides have", "[identi
     CHECK(part.compare({"wwn1", "sn1", "", 99, true}) == Match::different);
     CHECK(remap::Identity{"wwn1", "sn1", "", 99, true}.compare(part) == Match::different);
     CHECK(a.compare({"wwn1", "sn1", "", 10, true}) == Match::same);
+    CHECK(part.compare({"", "", "", 10, true}) == Match::unknown);
     CHECK(a.describe() == "wwn wwn1, serial sn1");
 }
 
@@ -111,12 +112,13 @@ TEST_CASE("Of copies of a member the one on the recorded hardware is chosen, or 
     CHECK_FALSE(choose({other_role}));
 
     // A snapshot of the member, taken while that is suspended and so cannot be looked at.
-    member.wwn = "naa.5000c500a1b2c3d4";
-    member.serial = "SERIAL1";
-    CHECK(choose({seen("sdb")})->name == "sdb");
     machine.put("dm-0", "dm/suspended", "1\n");
-    CHECK_FALSE(choose({seen("sdb")}));
-    CHECK(choose({seen("sda")})->name == "sda");
+    CHECK(choose({seen("sdb")})->name == "sdb");
+    member.serial = "LVM-abcdef";
+    CHECK_THROWS_AS(choose({seen("sdb")}), remap::SuspendedError);
+    CHECK_THROWS_AS(choose({seen("sdc")}), remap::SuspendedError);  // of unknown hardware
+    CHECK(choose({seen("dm-0")})->name == "dm-0");
+    CHECK_FALSE(choose({}));
     machine.put("dm-0", "dm/suspended", "0\n");
     CHECK(choose({seen("sdb")})->name == "sdb");
 }

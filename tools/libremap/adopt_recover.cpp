@@ -126,7 +126,10 @@ void require_this_main(MainBlocks& main, BlockIo& spare, const Superblock& super
                     cat(name, ": is not the main of set ", superblock.head.set_uuid, ": expected ",
                         recorded.describe(), ", found ", identity.describe()));
     }
-    if (match == Identity::Match::unknown && !content_matches(main, spare, superblock)) {
+    // A whole disk has WWN and serial number of the partition on it, and not every table has UUIDs.
+    const bool doubtful =
+        match == Identity::Match::unknown || main.io().size() != superblock.main_size;
+    if (doubtful && !content_matches(main, spare, superblock)) {
         throw Error(Exit::unrecognised,
                     cat(name, ": carries no label of set ", superblock.head.set_uuid,
                         ", and holds other data than was copied from the main to ", spare.name(),

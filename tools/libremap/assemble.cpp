@@ -168,16 +168,23 @@ std::optional<dm::Device> open_device(const Uuid& set) {
     return device && device->has_table ? device : std::nullopt;
 }
 
+/// It counts as open, but nobody can use it.
+void report_suspended(const dm::Device& device, const Message& message) {
+    if (device.has_table && device.suspended) {
+        message(cat(device.name,
+                    ": is suspended, and every access to it waits; if nobody is about to resume "
+                    "it, \"dmsetup resume ",
+                    device.name, "\""));
+    }
+}
+
 /// The device of a set that is open. What is left of an opening that was interrupted holds the
 /// members and the name, and goes; but another's opening may look so, if nothing keeps it away.
 std::optional<dm::Device> open_device_at_last(const Uuid& set, const AssemblyLock& lock,
                                               bool udev_sync, const Message& message) {
     const auto device = dm::find_set(set);
-    if (device && device->has_table && device->suspended) {
-        message(cat(device->name,
-                    ": is suspended, and every access to it waits; if nobody is about to resume "
-                    "it, \"dmsetup resume ",
-                    device->name, "\""));
+    if (device) {
+        report_suspended(*device, message);
     }
     if (!device || device->has_table) {
         return device;
@@ -245,35 +252,44 @@ void put_together(const OpenOptions& options, const Pair& pair, const Message& m
     forget_closed(superblock.head.set_uuid);
 }
 
-/// Is there a device that was not looked at because it is suspended?
-bool some_are_suspended(const MachineRoot& root) {
-    const auto devices = list_block_devices(root);
-    return std::any_of(devices.begin(), devices.end(), [&root](const BlockDevice& device) {
-        return device.dm_uuid.compare(0, uuid_prefix.size(), uuid_prefix) != 0 &&
-               waits_for_resume(device, root);
-    });
+/// The device on that hardware that was not looked at because it is suspended.
+std::optional<BlockDevice> suspended_on(const Identity& hardware, const MachineRoot& root) {
+    for (const BlockDevice& device : list_block_devices(root)) {
+        if (!device.is_partition && waits_for_resume(device, root) &&
+            hardware.compare(identify(device, root)) == Identity::Match::same) {
+            return device;
+        }
+    }
+    return std::nullopt;
 }
 
-/// Of several devices that carry the same member the one on the right hardware.
-std::optional<BlockDevice> only_one(
-    const std::vector<SeenMember>& candidates, const Member& member, const Uuid& set,
-    const std::string& hardware, const MachineRoot& root,
-    const std::function<Identity::Match(const SeenMember&)>& compare) {
+/// Of several devices that carry the same member the one on the right hardware. `recorded` says
+/// what is the right one for a candidate.
+std::optional<BlockDevice> only_one(const std::vector<SeenMember>& candidates, const Member& member,
+                                    const Uuid& set, const std::string& hardware,
+                                    const MachineRoot& root,
+                                    const std::function<Identity(const SeenMember&)>& recorded) {
     if (candidates.empty()) {
         return std::nullopt;
     }
+    const auto is_right = [&](const SeenMember& candidate) {
+        return recorded(candidate).compare(identify(candidate.device, root)) ==
+               Identity::Match::same;
+    };
     if (candidates.size() == 1) {
-        // What is suspended may be the member, and this the copy for which it is.
-        if (compare(candidates.front()) == Identity::Match::different && some_are_suspended(root)) {
-            return std::nullopt;
+        const SeenMember& only = candidates.front();
+        // It may be the copy for which the member is suspended.
+        const auto suspended = is_right(only) ? std::nullopt : suspended_on(recorded(only), root);
+        if (suspended) {
+            throw SuspendedError(cat("set ", set, ": ", suspended->path,
+                                     " has the recorded hardware of ", role_name(member.role), " ",
+                                     member.uuid, ", but is suspended; ", only.device.path,
+                                     " may be a copy of it"));
         }
-        return candidates.front().device;
+        return only.device;
     }
     std::vector<SeenMember> same;
-    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same),
-                 [&compare](const SeenMember& candidate) {
-                     return compare(candidate) == Identity::Match::same;
-                 });
+    std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(same), is_right);
     if (same.size() == 1) {
         return same.front().device;
     }
@@ -315,13 +331,12 @@ std::optional<BlockDevice> find_spare(const Uuid& set, const std::vector<SeenMem
     Member member;
     member.uuid = *wanted;
     member.role = REMAP_ROLE_SPARE;
-    const auto compare = [&root](const SeenMember& spare) {
+    const auto recorded = [](const SeenMember& spare) {
         const auto io = open_block_io(spare.device.path, Mode::read_only);
         const Superblock superblock = load_superblock(*io);
-        return recorded_identity(*superblock.member(REMAP_ROLE_SPARE))
-            .compare(identify(spare.device, root));
+        return recorded_identity(*superblock.member(REMAP_ROLE_SPARE));
     };
-    return only_one(spares, member, set, "that each of them names", root, compare);
+    return only_one(spares, member, set, "that each of them names", root, recorded);
 }
 
 std::optional<BlockDevice> find_bare_main(const Superblock& superblock, const MachineRoot& root,
@@ -397,7 +412,11 @@ class Assembly {
     std::size_t round(const std::vector<RemaptabEntry>& known, const Message* missing) {
         std::vector<RemaptabEntry> closed;
         for (const RemaptabEntry& entry : known) {
-            if (!open_device(entry.set)) {
+            if (const auto open = open_device(entry.set)) {
+                if (missing != nullptr) {
+                    report_suspended(*open, message_);
+                }
+            } else {
                 closed.push_back(entry);
             }
         }
@@ -429,6 +448,7 @@ class Assembly {
                         Exit::operational};
             }
             message_(cat(entry.name, ": is open already"));
+            report_suspended(*open, message_);
             return {};
         }
         return try_set(entry, scan_members(options_.root));
@@ -438,6 +458,8 @@ class Assembly {
     Attempt try_set(const RemaptabEntry& entry, const std::vector<SeenMember>& seen) {
         try {
             return open_known(entry, seen);
+        } catch (const SuspendedError& error) {
+            return {Attempt::Outcome::missing, error.what(), Exit::damage};
         } catch (const Error& error) {
             return {Attempt::Outcome::failed, error.what(), error.code()};
         } catch (const std::exception& error) {
@@ -551,9 +573,8 @@ std::optional<BlockDevice> choose_member(const std::vector<SeenMember>& seen, co
                             other.info.set == set && other.info.role == member.role;
                  });
     const Identity recorded = recorded_identity(member);
-    return only_one(
-        candidates, member, set, recorded.describe(), root,
-        [&](const SeenMember& other) { return recorded.compare(identify(other.device, root)); });
+    return only_one(candidates, member, set, recorded.describe(), root,
+                    [&recorded](const SeenMember&) { return recorded; });
 }
 
 std::optional<Uuid> choose_spare(const std::vector<SeenMember>& seen, const Uuid& set) {

@@ -50,6 +50,12 @@ class BusyError : public Error {
     explicit BusyError(const std::string& text) : Error(Exit::operational, text) {}
 };
 
+/// A device is suspended; it may be resumed at any time.
+class SuspendedError : public Error {
+  public:
+    explicit SuspendedError(const std::string& text) : Error(Exit::operational, text) {}
+};
+
 /// An Error whose text reads "DEVICE: sector N: WHAT: expected E, found F".
 Error mismatch(Exit code, const std::string& device, std::uint64_t sector, const std::string& what,
                const std::string& expected, const std::string& found);

@@ -209,6 +209,12 @@ bool FormatJob::shows_labels_of_spare() {
 }
 
 void FormatJob::inspect_main() {
+    const auto device = block_device_of(options_.main, options_.host.machine);
+    if (device && device->dm_uuid.compare(0, 6, "REMAP-") == 0 && !options_.force) {
+        throw Error(Exit::usage, cat(options_.main,
+                                     ": is a remap device already; --force adopts it all the "
+                                     "same"));
+    }
     main_member_ = probe_member(*main_);
     const bool same_set =
         main_member_ &&

@@ -365,9 +365,6 @@ void add_loops(const struct stat& st, const MachineRoot& root, std::vector<std::
 
 Identity::Match Identity::compare(const Identity& other) const {
     Match result = Match::unknown;
-    if ((whole && !other.partuuid.empty()) || (other.whole && !partuuid.empty())) {
-        return Match::different;
-    }
     for (const auto field : {&Identity::wwn, &Identity::serial, &Identity::partuuid}) {
         const std::string& mine = this->*field;
         const std::string& theirs = other.*field;
@@ -379,7 +376,9 @@ Identity::Match Identity::compare(const Identity& other) const {
         }
         result = Match::same;
     }
-    return result;
+    const bool of_partition =
+        (whole && !other.partuuid.empty()) || (other.whole && !partuuid.empty());
+    return result == Match::same && of_partition ? Match::different : result;
 }
 
 std::string Identity::describe() const {

@@ -78,7 +78,8 @@ Error missing_label(BlockIo& main, const std::string& spare, const Superblock& s
         return {Exit::operational,
                 cat(main.name(), ": none of the ", labels.unreadable,
                     " places for the label can be read; if it is the main of set ", set,
-                    ", \"remapsetup open --main ", main.name(), " --no-label\" opens it")};
+                    ", give --no-label to \"remapsetup open --main\" or \"remapsetup release "
+                    "--to\"")};
     }
     return unrecognised(main.name(),
                         cat("expected the label of set ", set, " (", spare, "), found none"));
@@ -169,6 +170,13 @@ void require_pair(BlockIo& main, const std::string& spare, const Superblock& sup
                                " bytes, found ", main.logical_block_size()));
     }
     if (superblock.is_bare()) {
+        if (member && member->newer) {
+            throw Error(Exit::operational,
+                        cat(main.name(),
+                            ": has a label in a newer format than this program knows, "
+                            "and cannot be the main of bare set ",
+                            superblock.head.set_uuid));
+        }
         if (member) {
             throw unrecognised(main.name(),
                                cat("expected the main of bare set ", superblock.head.set_uuid,
