@@ -715,8 +715,8 @@ static char *remap_check_labels(struct remap_md *md)
 		}
 	}
 	if (md->no_label && unreadable == sb->nr_labels) {
-		DMWARN("%s: main: none of the %u label places can be read: taken for the main of set %pUb as asked",
-		       md->name, sb->nr_labels, sb->head.set_uuid);
+		DMWARN("%s: main: no label can be read: taken for the main of set %pUb as asked",
+		       md->name, sb->head.set_uuid);
 		md->label_epoch = low;
 		return NULL;
 	}
