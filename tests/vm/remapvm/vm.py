@@ -33,6 +33,11 @@ DEBUG_APPEND = (
     "sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 pci=noacpi no_timer_check"
 )
 
+# A whole system. Without norandmaps each process has the C library at an address of its own, for each of which QEMU 7.2 translates
+# it anew and links the result to the page that it lies in: lists of 100,000 and more, which are searched from the front for each
+# translation that goes when the page is freed and zeroed. Guests stood still for minutes when dracut's initramfs was freed.
+SYSTEM_APPEND = "console=ttyS0 norandmaps"
+
 DRIVERS = {"virtio": "virtio_blk", "scsi": "virtio_scsi,sd_mod", "nvme": "nvme"}
 
 
@@ -147,8 +152,8 @@ class VM(Machine):
         self._sockets = [agent_host, qmp_host]
         # setpriv: QEMU dies with us, however we end; it becomes QEMU, so that the process is QEMU's own
         self.qemu = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name]
-        # erms: with it the kernel zeroes pages byte by byte. In one that programs have run from QEMU looks at each byte whether it
-        # belongs to translated code: after an initramfs with systemd was freed a guest was seen to zero 50 pages in 150 s.
+        # erms: with it the kernel zeroes pages byte by byte, and in one that programs have run from QEMU looks at each byte whether it
+        # belongs to translated code (see SYSTEM_APPEND).
         self.qemu += "-nodefaults -no-user-config -display none -no-reboot -machine pc -accel tcg -cpu max,-erms,-fsrm".split()
         self.qemu += ["-smp", str(smp), "-m", str(memory), "-kernel", str(image), "-append", arguments]
         if initrd:
@@ -191,10 +196,10 @@ class VM(Machine):
     def _what_to_boot(self, disks, kernel, initrd, append, remap, files):
         """Kernel image, initrd and kernel command line."""
         if Path(str(kernel)).is_absolute():
-            return kernel, initrd, f"console=ttyS0 {append}"
+            return kernel, initrd, f"{SYSTEM_APPEND} {append}"
         self.kernel = kernel = kernels.find(kernel)
         if initrd:
-            return kernel.image(), initrd, f"console=ttyS0 {append}"
+            return kernel.image(), initrd, f"{SYSTEM_APPEND} {append}"
         own = self.folder / f"{self.name}.initramfs"
         own.write_bytes(initramfs.build(kernel, remap, files))
         self._temporary.append(own)
