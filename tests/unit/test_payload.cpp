@@ -121,11 +121,22 @@ TEST_CASE("remapsetup format --zfs hides the places of ZFS's labels", "[payload]
     const scratch::Folder dir;
     const std::string main = dir.file("main");
     const std::string spare = dir.file("spare");
-    REQUIRE(scratch::run({"truncate", "-s", "64M", main}).code == 0);
     REQUIRE(scratch::run({"truncate", "-s", "8M", spare}).code == 0);
-    const std::string setup = std::string(REMAP_BIN_DIR) + "/remapsetup";
-    REQUIRE(scratch::run({setup, "format", "--zfs", "--yes", "--rescue-file", "none", main, spare})
-                .code == 0);
+    const auto format = [&] {
+        const std::string setup = std::string(REMAP_BIN_DIR) + "/remapsetup";
+        return scratch::run(
+            {setup, "format", "--zfs", "--yes", "--rescue-file", "none", main, spare});
+    };
+    // ZFS itself takes nothing smaller.
+    REQUIRE(scratch::run({"truncate", "-s", "67104768", main}).code == 0);
+    const auto refused = format();
+    CHECK(refused.code == 16);
+    CHECK(refused.err.find("expected a main of at least 67108864 bytes") != std::string::npos);
+    CHECK(refused.err.find("found 67104768") != std::string::npos);
+    CHECK(scratch::slurp(spare).find_first_not_of('\0') == std::string::npos);
+
+    REQUIRE(scratch::run({"truncate", "-s", "64M", main}).code == 0);
+    REQUIRE(format().code == 0);
     const auto io = remap::open_block_io(spare, remap::Mode::read_only);
     const remap::Superblock superblock = remap::load_superblock(*io);
     const auto hidden = remap::hidden_blocks_of(superblock);

@@ -256,7 +256,8 @@ TEST_CASE("References: a device node is the main if its number is, whatever it i
 TEST_CASE("Boot use: what firmware or a boot loader reads is refused", "[references]") {
     for (const char* type :
          {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0xef",
-          "21686148-6449-6e6f-744e-656564454649", "bc13c2ff-59e6-4262-a352-b275fd6f7172"}) {
+          "21686148-6449-6e6f-744e-656564454649", "9e1a2d38-c612-4316-aa26-8b49521e5a8b", "0x41",
+          "bc13c2ff-59e6-4262-a352-b275fd6f7172"}) {
         Computer computer;
         scratch::spill(computer.root.udev_db + "/b8:1",
                        std::string("E:ID_PART_ENTRY_TYPE=") + type + "\n");
@@ -440,6 +441,15 @@ TEST_CASE("Format lists the set before the write that decides, and not if nothin
     CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);
     CHECK(watch.seen.at("hiding the payload"));
     CHECK(scratch::slurp(*options.remaptab).empty());
+    // A line that was there before is somebody else's, and stays.
+    const std::string line = "data UUID=01234567-89ab-cdef-0123-456789abcdef noauto\n";
+    scratch::spill(*options.remaptab, line);
+    scratch::make_image(options.main, 4U << 20);
+    options.uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);
+    CHECK(scratch::slurp(*options.remaptab) == line);
+    options.uuid.clear();
+    scratch::spill(*options.remaptab, "");
     scratch::make_image(options.main, 4U << 20);
     watch.disaster = [] { throw remap::Error(remap::Exit::operational, "the power failed"); };
     CHECK_THROWS_AS(remap::FormatJob(options).run(watch), remap::Error);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "catch.hpp"
+#include "libremap/crc.hpp"
 #include "libremap/release.hpp"
 #include "scratch.hpp"
 #include "set_fixture.hpp"
@@ -241,19 +242,63 @@ TEST_CASE("Payloads that cannot be adopted are refused by name, with both device
     }
 }
 
-TEST_CASE("A partition table is refused with what to do instead", "[cli]") {
-    const Images images(false);
-    // A DOS table with one Linux partition of 16 MiB at 1 MiB.
-    std::string disk = images.original;
-    const std::string entry("\x00\x00\x00\x00\x83\x00\x00\x00\x00\x08\x00\x00\x00\x80\x00\x00", 16);
+namespace {
+
+/// A DOS table with one partition, of 16 MiB at 1 MiB.
+void put_dos_table(std::string& disk, char type) {
+    std::string entry("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x80\x00\x00", 16);
+    entry[4] = type;
     disk.replace(446, entry.size(), entry);
     disk.replace(510, 2, "\x55\xaa");
-    scratch::spill(images.main, disk);
-    const auto refused = images.format();
-    CHECK(refused.code == 2);
-    CHECK(contains(refused.err, "partition table dos"));
-    CHECK(contains(refused.err, "adopt its partitions"));
-    CHECK(scratch::slurp(images.main) == disk);
+}
+
+/// An empty GUID partition table (UEFI Specification, 5.3), the first of its two copies.
+void put_gpt(std::string& disk) {
+    constexpr std::uint32_t header_size = 92;
+    constexpr std::uint32_t entries = 128;
+    constexpr std::uint32_t entry_size = 128;
+    put_dos_table(disk, '\xee');
+    std::vector<std::uint8_t> header(header_size);
+    const auto put = [&header](std::size_t at, std::uint64_t value, std::size_t bytes) {
+        for (std::size_t i = 0; i < bytes; ++i) {
+            header[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
+        }
+    };
+    const std::uint64_t last = disk.size() / 512 - 1;
+    const std::string magic = "EFI PART";
+    std::copy(magic.begin(), magic.end(), header.begin());
+    put(8, 0x10000, 4);
+    put(12, header_size, 4);
+    put(24, 1, 8);             // where this header is
+    put(32, last, 8);          // and its copy
+    put(40, 34, 8);            // the first sector for partitions
+    put(48, last - 33, 8);     // and the last
+    put(56, 0x0123456789, 8);  // part of the disk's GUID
+    put(72, 2, 8);
+    put(80, entries, 4);
+    put(84, entry_size, 4);
+    put(88, remap::crc_of(std::vector<std::uint8_t>(entries * entry_size)), 4);
+    put(16, remap::crc_of(header), 4);
+    disk.replace(512, header_size, std::string(header.begin(), header.end()));
+}
+
+}  // namespace
+
+TEST_CASE("A partition table is refused with what to do instead", "[cli]") {
+    const Images images(false);
+    std::string dos = images.original;
+    put_dos_table(dos, '\x83');
+    std::string gpt = images.original;
+    put_gpt(gpt);
+    for (const auto& [disk, name] : {std::pair(dos, "dos"), std::pair(gpt, "gpt")}) {
+        scratch::spill(images.main, disk);
+        const auto refused = images.format();
+        INFO(refused.err);
+        CHECK(refused.code == 2);
+        CHECK(contains(refused.err, std::string("partition table ") + name));
+        CHECK(contains(refused.err, "adopt its partitions"));
+        CHECK(scratch::slurp(images.main) == disk);
+    }
 }
 
 TEST_CASE("Data that is not recognised is adopted by force only, and comes back", "[cli]") {
@@ -372,9 +417,10 @@ TEST_CASE("Release to another disk leaves the file system there, and the set as 
               .code == 0);
 
     for (const std::string& own : {images.main, images.spare}) {
-        CHECK(
-            setup({"release", "--yes", "--force", "--to", own, "--main", images.main, images.spare})
-                .code == 8);
+        const auto refused = setup(
+            {"release", "--yes", "--force", "--to", own, "--main", images.main, images.spare});
+        CHECK(refused.code == 16);
+        CHECK(contains(refused.err, "a member of the set; --to wants another disk"));
     }
     CHECK(setup({"release", "--yes", "--force", "--main", images.main, images.spare}).code == 16);
     CHECK(scratch::slurp(images.main) == main);

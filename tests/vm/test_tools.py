@@ -78,6 +78,21 @@ def test_status_and_list_say_what_the_kernel_says(boot, members):
     json.loads(vm.run("remapsetup list --json").stdout)
 
 
+def test_list_says_which_member_is_missing(boot, members):
+    main, spare = members()
+    format_set(main, spare, "--uuid", SET)
+    for there, state, trouble in (
+        ([main], "", f"the spare of set {SET} is missing"),
+        ([spare], "complete", f"the main of set {SET} is missing"),
+        ([main, spare], "complete", ""),
+    ):
+        vm = boot(*there)
+        [listed] = json.loads(vm.run("remapsetup list --json").stdout)["sets"]
+        assert (listed["set"], listed["state"], listed["open_as"]) == (SET, state, "")
+        assert listed["trouble"].startswith(trouble) and bool(listed["trouble"]) == bool(trouble)
+        vm.power_cut()
+
+
 def test_all_known_sets_are_opened_and_no_other(boot, members, disk):
     main, spare = members()
     foreign, foreign_spare = disk("foreign", "16M"), disk("foreign_spare", "4M")

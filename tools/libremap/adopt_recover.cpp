@@ -134,7 +134,7 @@ void require_this_main(MainBlocks& main, BlockIo& spare, const Superblock& super
                     cat(name, ": carries no label of set ", superblock.head.set_uuid,
                         ", and holds other data than was copied from the main to ", spare.name(),
                         "; nothing was changed. If this is the main all the same, and in use "
-                        "without dm-remap, the spare can be wiped with wipefs"));
+                        "without dm-remap, overwrite all of the spare (dd, blkdiscard -z)"));
     }
 }
 

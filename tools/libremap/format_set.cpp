@@ -227,8 +227,8 @@ void FormatJob::inspect_main() {
                     cat(options_.main, ": is ",
                         main_member_ ? member_text(*main_member_)
                                      : cat("the main of the set on ", options_.spare),
-                        "; release it first, or, if its data is not wanted, wipe it deliberately "
-                        "with wipefs or dd; --force does not override this"));
+                        "; release it first, or, if its data is not wanted, overwrite all of it "
+                        "(dd, blkdiscard -z); --force does not override this"));
     }
     if (main_member_ && !options_.force) {
         throw Error(Exit::usage, cat(options_.main, ": is ", member_text(*main_member_),

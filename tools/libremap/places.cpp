@@ -135,10 +135,13 @@ std::set<std::uint64_t> standard_places(const Superblock& superblock) {
 std::set<std::uint64_t> zfs_places(const Superblock& superblock) {
     std::set<std::uint64_t> blocks;
     const std::uint64_t size = superblock.main_size * sector_size;
-    if (size >= smallest_zfs) {
-        for (const ByteRange& label : zfs_labels(size)) {
-            hide_bytes(superblock, blocks, label);
-        }
+    if (size < smallest_zfs) {
+        throw Error(Exit::usage, cat("the places of ZFS's labels cannot be hidden: expected a main "
+                                     "of at least ",
+                                     smallest_zfs, " bytes, which ZFS wants, found ", size));
+    }
+    for (const ByteRange& label : zfs_labels(size)) {
+        hide_bytes(superblock, blocks, label);
     }
     return blocks;
 }

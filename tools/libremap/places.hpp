@@ -35,7 +35,8 @@ void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, B
 std::set<std::uint64_t> standard_places(const Superblock& superblock);
 
 /// The blocks where a pool of ZFS would show if it were made later: more than 1 MiB, which no other
-/// payload should have to find on the spare alone. None if ZFS would not take so small a main.
+/// payload should have to find on the spare alone. Throws
+/// Exit::usage if ZFS would not take so small a main.
 std::set<std::uint64_t> zfs_places(const Superblock& superblock);
 
 /// Bytes of a label of ZFS.

@@ -15,6 +15,7 @@
 #include "libremap/payload.hpp"
 #include "libremap/places.hpp"
 #include "libremap/remaptab.hpp"
+#include "libremap/spare_target.hpp"
 #include "libremap/text.hpp"
 
 namespace remap {
@@ -274,6 +275,12 @@ ReleaseJob::ReleaseJob(ReleaseOptions options) : options_(std::move(options)) {
 }
 
 void ReleaseJob::open_target() {
+    for (const std::string& member : {main_->name(), options_.spare}) {
+        if (same_device(*options_.to, member)) {
+            throw Error(Exit::usage, cat(*options_.to, ": is ", member,
+                                         ", a member of the set; --to wants another disk"));
+        }
+    }
     const auto users = users_of(*options_.to);
     if (!users.empty()) {
         throw BusyError(cat(*options_.to, ": in use: ", users.front()));

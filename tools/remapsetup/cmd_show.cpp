@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <unistd.h>
+
 #include <algorithm>
 #include <iostream>
 #include <map>
@@ -6,6 +8,7 @@
 
 #include "cli/terminal.hpp"
 #include "commands.hpp"
+#include "libremap/assemble.hpp"
 #include "libremap/bare_main.hpp"
 #include "libremap/closed_sets.hpp"
 #include "libremap/dm.hpp"
@@ -70,6 +73,19 @@ std::map<remap::Uuid, ListedSet> collect_sets(const std::vector<remap::SeenMembe
         }
     }
     return sets;
+}
+
+/// Why the set cannot be opened, as far as that can be told from which devices are there.
+std::string trouble_with(const remap::Uuid& set, const remap::RemaptabEntry* entry,
+                         const std::vector<remap::SeenMember>& seen) {
+    try {
+        const auto listed = entry != nullptr ? remap::listed_main(*entry) : std::nullopt;
+        const remap::ChosenPair pair = remap::choose_pair(set, seen, {}, listed);
+        // Nothing but its line tells which the main of a bare set is.
+        return pair.bare && !listed ? "" : pair.missing;
+    } catch (const remap::Error& error) {
+        return error.what();
+    }
 }
 
 void emit_paths(const std::string& name, const std::vector<std::string>& paths,
@@ -213,7 +229,11 @@ int run_list(const ListCommand& command) {
         return show_unit(command);
     }
     const remap::Remaptab tab = remap::Remaptab::load(command.remaptab);
-    auto sets = collect_sets(remap::scan_members());
+    const std::vector<remap::SeenMember> seen = remap::scan_members();
+    if (seen.empty() && ::geteuid() != 0) {
+        cli::message("no member is seen; most devices can be read by root only");
+    }
+    auto sets = collect_sets(seen);
     for (const remap::RemaptabEntry& entry : tab.entries()) {
         sets.try_emplace(entry.set);
     }
@@ -225,11 +245,13 @@ int run_list(const ListCommand& command) {
         out->begin_object("");
         out->text("set", uuid.str());
         out->text("label", set.label);
-        out->text("state", set.spares.empty() ? "spare missing" : set.state);
+        out->text("state", set.state);
         emit_paths("main", set.mains, *out);
         emit_paths("spare", set.spares, *out);
         out->text("listed_as", entry != nullptr ? entry->name : "");
-        out->text("open_as", device && device->has_table ? device->name : "");
+        const bool open = device && device->has_table;
+        out->text("open_as", open ? device->name : "");
+        out->text("trouble", open ? "" : trouble_with(uuid, entry, seen));
         out->end_object();
     }
     out->end_list();
