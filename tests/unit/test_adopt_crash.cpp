@@ -4,11 +4,15 @@
 // recover to one complete state or the other.
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "catch.hpp"
+#include "libremap/payload.hpp"
+#include "libremap/probe.hpp"
 #include "libremap/release.hpp"
 #include "payload_images.hpp"
+#include "scratch.hpp"
 #include "set_fixture.hpp"
 
 namespace {
@@ -203,6 +207,97 @@ TEST_CASE("A power cut at any write of a release leaves the complete set or the 
         CHECK(tally.states > 100);
         CHECK(tally.sets > 20);
         CHECK(tally.sets < tally.states);
+    }
+}
+
+namespace {
+
+/// A set of an empty main, on which this was made.
+Pair made_later(const Image& payload, std::uint32_t block, bool zfs) {
+    remap::MemoryIo main("main", Image(payload.size()), block);
+    remap::MemoryIo spare("spare", Image(8U << 20), block);
+    auto request = fixture::request_for(remap::recognise_payload(main, block, false), block);
+    request.zfs = zfs;
+    remap::Observer quiet;
+    remap::adopt(
+        main, spare, remap::plan_adoption(main, spare, request), [](const auto&, const auto&) {},
+        quiet);
+    const remap::Superblock superblock = remap::load_superblock(spare);
+    std::map<std::uint64_t, std::uint64_t> slots;
+    for (const auto& mapping : remap::live_mappings(remap::load_intact_table(spare, superblock))) {
+        slots[mapping.block] = mapping.slot;
+    }
+    const auto hidden = remap::hidden_blocks_of(superblock);
+    for (std::uint64_t b = 0; b < payload.size() / block; ++b) {
+        const auto from = payload.begin() + static_cast<std::ptrdiff_t>(b * block);
+        const std::vector<std::uint8_t> bytes(from, from + block);
+        if (hidden.count(b) != 0) {
+            spare.write(superblock.slot_sector(slots.at(b)), bytes);
+        } else {
+            main.write(b * (block / 512), bytes);
+        }
+    }
+    return {main.content(), spare.content(), block};
+}
+
+}  // namespace
+
+TEST_CASE("A release that is undone after a power cut has shown nothing, whatever was made later",
+          "[adopt][crash]") {
+    const scratch::Folder folder;
+    const auto made_by = [&folder](const std::vector<std::string>& tool, std::size_t size) {
+        const std::string file = folder.file("payload");
+        scratch::spill(file, std::string(size, '\0'));
+        auto words = tool;
+        words.push_back(file);
+        REQUIRE(scratch::run(words).code == 0);
+        const std::string text = scratch::slurp(file);
+        return Image(text.begin(), text.end());
+    };
+    Image zfs(64U << 20);
+    payloads::make_zfs(zfs);
+    Image luks(16U << 20);
+    payloads::make_luks2(luks, luks2_header);
+    const std::vector<std::pair<std::string, Image>> payloads = {
+        {"ext4", made_by({"mkfs.ext4", "-q", "-F"}, 16U << 20)},
+        {"btrfs", made_by({"mkfs.btrfs", "-q"}, 120U << 20)},
+        {"swap", made_by({"mkswap", "-q"}, 16U << 20)},
+        {"zfs", zfs},
+        {"luks2", luks},
+    };
+    for (const auto& [name, payload] : payloads) {
+        for (const std::uint32_t block : {512U, 4096U}) {
+            INFO(name << ", blocks of " << block);
+            Pair pair = made_later(payload, block, name == "zfs");
+            REQUIRE(fixture::composed_view(pair) == payload);
+            const auto log = fixture::record(pair, [](remap::BlockIo& main, remap::BlockIo& spare) {
+                remap::Observer quiet;
+                remap::release_set(main, spare, false, quiet);
+            });
+            std::size_t undone = 0;
+            std::size_t shown = 0;
+            for (const Event& event : log) {
+                if (event.flush) {
+                    continue;
+                }
+                fixture::apply(pair, event, event.data.size());
+                if (!event.on_main || !fixture::has_set(pair)) {
+                    continue;
+                }
+                remap::MemoryIo main("main", pair.main, block);
+                remap::MemoryIo spare("spare", pair.spare, block);
+                const bool visible = !remap::signatures_on(main).empty();
+                if (remap::adopt_recover(main, spare).outcome == remap::Recovery::finished) {
+                    ++undone;
+                    shown += visible ? 1 : 0;
+                } else {
+                    CHECK(main.content() == payload);
+                }
+            }
+            CHECK(undone > 0);
+            CHECK(shown == 0);
+            CHECK(pair.main == payload);
+        }
     }
 }
 

@@ -150,16 +150,15 @@ Payload known_payload(BlockIo& main, const std::vector<Signature>& seen) {
 
     payload.kind = PayloadKind::known;
     payload.description = chosen.describe();
-    payload.deciding_sector =
-        chosen.type == zfs ? zfs_pairs / sector_size : chosen.magic.offset / sector_size;
+    payload.deciding_sector = deciding_sector_of(chosen);
     for (const Signature& signature : seen) {
         payload.signatures.push_back(signature.magic);
     }
     payload.replicas = replicas_of(
         [&main](std::uint64_t sector, Bytes to) { return main.try_read(sector, to) == 0; },
         main.size());
-    if (chosen.type == zfs) {
-        payload.signatures.push_back({0, zfs_label});
+    if (const auto label = first_label_of(chosen)) {
+        payload.signatures.push_back(*label);
     }
     payload.signatures.insert(payload.signatures.end(), payload.replicas.begin(),
                               payload.replicas.end());
@@ -167,6 +166,14 @@ Payload known_payload(BlockIo& main, const std::vector<Signature>& seen) {
 }
 
 }  // namespace
+
+std::uint64_t deciding_sector_of(const Signature& signature) {
+    return (signature.type == zfs ? zfs_pairs : signature.magic.offset) / sector_size;
+}
+
+std::optional<ByteRange> first_label_of(const Signature& signature) {
+    return signature.type == zfs ? std::optional(ByteRange{0, zfs_label}) : std::nullopt;
+}
 
 std::vector<ByteRange> replicas_of(const PayloadReader& read, std::uint64_t sectors) {
     if (const auto header = luks2_second_header(read, sectors)) {

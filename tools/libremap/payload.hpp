@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,12 @@ void require_main_size(const BlockIo& main, std::uint64_t sectors);
 /// Reads `to.size()` bytes, whole sectors, at `sector` of the payload; false if that cannot be
 /// read.
 using PayloadReader = std::function<bool(std::uint64_t sector, Bytes to)>;
+
+/// The sector of the main without which what was recognised would not be that.
+std::uint64_t deciding_sector_of(const Signature& signature);
+
+/// ZFS is recognised by any of many places in its first label.
+std::optional<ByteRange> first_label_of(const Signature& signature);
 
 /// Where the payload keeps replicas of its signature: f2fs's second superblock, LUKS2's second
 /// header, labels 2 to 4 of ZFS. `sectors` is the size of the main. What they are is told by the

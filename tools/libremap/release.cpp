@@ -14,6 +14,7 @@
 #include "libremap/pair.hpp"
 #include "libremap/payload.hpp"
 #include "libremap/places.hpp"
+#include "libremap/probe.hpp"
 #include "libremap/remaptab.hpp"
 #include "libremap/spare_target.hpp"
 #include "libremap/text.hpp"
@@ -42,6 +43,8 @@ class Release {
     /// Writes everything back and wipes the superblocks, or makes the set complete again and
     /// throws. Returns the number of blocks.
     std::uint64_t run() {
+        signatures_ = signatures_on(view_);
+        choose_deciding();
         superblock_.head.state = REMAP_STATE_RELEASING;
         superblock_ = next_superblock(spare_, superblock_);
         write_superblock(spare_, superblock_);
@@ -59,16 +62,16 @@ class Release {
         const std::uint64_t written = plain.size() + hidden.size();
         if (!superblock_.is_bare()) {
             const std::uint64_t deciding = deciding_block(superblock_);
-            const std::set<std::uint64_t> replicas = replica_blocks(hidden);
+            const std::set<std::uint64_t> late = late_blocks(hidden);
             hidden.erase(deciding);
-            for (const std::uint64_t block : replicas) {
+            for (const std::uint64_t block : late) {
                 hidden.erase(block);
             }
             put_back_all(hidden);
-            const std::vector<RunContent> contents = contents_of(replicas);
+            const std::vector<RunContent> contents = contents_of(late);
             put_back_all({deciding});
             // It is decided; a power cut here leaves the rest to recovery.
-            put_back_replicas(contents);
+            put_back_late(contents);
         }
         wipe_superblocks(spare_);
         return written;
@@ -87,15 +90,46 @@ class Release {
         return bytes;
     }
 
-    /// Hidden blocks, but for the deciding one, with replicas of the signature of what the remap
-    /// device shows. Given back before the primary signature they would be taken for it.
-    std::set<std::uint64_t> replica_blocks(const std::set<std::uint64_t>& hidden) {
+    std::set<std::uint64_t> blocks_of(const Signature& signature) const {
+        std::set<std::uint64_t> blocks;
+        hide_bytes(superblock_, blocks, signature.magic);
+        if (const auto label = first_label_of(signature)) {
+            hide_bytes(superblock_, blocks, *label);
+        }
+        return blocks;
+    }
+
+    /// What the set shows now may be found by another sector than what was adopted. It must not
+    /// be found on the main while a power cut would still hide it again, and what was written to
+    /// it meanwhile: so the sector by which it is found decides, from the first write on.
+    void choose_deciding() {
+        std::optional<std::uint64_t> found;
+        for (const Signature& signature : signatures_) {
+            if (blocks_of(signature).count(deciding_block(superblock_)) != 0) {
+                return;
+            }
+            const std::uint64_t sector = deciding_sector_of(signature);
+            const std::uint64_t block = sector / superblock_.block_sectors();
+            if (!found && superblock_.block_hidden(block) &&
+                look_at_place(blocks_, superblock_, block) == Place::ours) {
+                found = sector;
+            }
+        }
+        superblock_.deciding_sector = found.value_or(superblock_.deciding_sector);
+    }
+
+    /// Hidden blocks, but for the deciding one, with other signatures of what the remap device
+    /// shows or replicas of one. Given back before the one that decides they would be taken for it.
+    std::set<std::uint64_t> late_blocks(const std::set<std::uint64_t>& hidden) {
         const PayloadReader read = [this](std::uint64_t sector, Bytes to) {
             return view_.try_read(sector, to) == 0;
         };
-        std::set<std::uint64_t> blocks;
         for (const ByteRange& range : replicas_of(read, superblock_.main_size)) {
-            hide_bytes(superblock_, blocks, range);
+            hide_bytes(superblock_, replicas_, range);
+        }
+        std::set<std::uint64_t> blocks = replicas_;
+        for (const Signature& signature : signatures_) {
+            blocks.merge(blocks_of(signature));
         }
         blocks.erase(deciding_block(superblock_));
         for (auto it = blocks.begin(); it != blocks.end();) {
@@ -122,14 +156,21 @@ class Release {
         return contents;
     }
 
-    /// The payload itself is whole already, so what fails here is told and does not stop it.
-    void put_back_replicas(const std::vector<RunContent>& contents) {
+    /// Without its replicas the payload is whole: where one fails that is told and does not stop
+    /// it.
+    void put_back_late(const std::vector<RunContent>& contents) {
         std::set<std::uint64_t> failed;
         for (const RunContent& content : contents) {
             write_run(content.run, content.bytes);
             blocks_.io().flush();
             verify_run(content.run, content.bytes, failed);
             step(2 * content.run.count);
+        }
+        std::set<std::uint64_t> needed;
+        std::set_difference(failed.begin(), failed.end(), replicas_.begin(), replicas_.end(),
+                            std::inserter(needed, needed.end()));
+        if (!needed.empty()) {
+            give_up(cat(blocks_.io().name(), ": these blocks cannot be written back: "), needed);
         }
         if (!failed.empty()) {
             observer_.warning(cat(blocks_.io().name(),
@@ -243,6 +284,8 @@ class Release {
     Observer& observer_;
     SetView view_;
     const std::map<std::uint64_t, Mapping>& mappings_;
+    std::vector<Signature> signatures_;  ///< of what the set shows
+    std::set<std::uint64_t> replicas_;   ///< blocks with replicas of one
     std::uint64_t done_ = 0;
     std::uint64_t total_ = 0;
 };
