@@ -6,9 +6,12 @@
 
 #include "catch.hpp"
 #include "libremap/error.hpp"
+#include "libremap/payload.hpp"
+#include "libremap/probe.hpp"
 #include "libremap/release.hpp"
 #include "libremap/rescue_file.hpp"
 #include "libremap/text.hpp"
+#include "payload_images.hpp"
 #include "set_fixture.hpp"
 
 namespace {
@@ -400,6 +403,29 @@ TEST_CASE("A release that cannot write a block back names it and leaves the set 
     }
     remap::release_set(d.main, d.spare, false, quiet);
     CHECK(d.main.content() == d.original);
+}
+
+TEST_CASE(
+    "A release stops at a block of ZFS's first label that cannot be written, not at a replica",
+    "[adopt]") {
+    remap::MemoryIo main("main", fixture::Image(64U << 20));
+    remap::MemoryIo spare("spare", fixture::Image(8U << 20));
+    fixture::Image pool = main.content();
+    payloads::make_zfs(pool);
+    main.write(0, pool);
+    fixture::adopt_now(main, spare, remap::recognise_payload(main, 512, false), 512);
+    remap::Observer quiet;
+    constexpr std::uint64_t uberblock = (200U << 10) / 512;
+    BadDisk needed(main, {uberblock});
+    const std::string error = error_of([&] { remap::release_set(needed, spare, false, quiet); });
+    CHECK(contains(error, "cannot be written back: " + std::to_string(uberblock)));
+    CHECK(contains(error, "is complete"));
+    CHECK(fixture::composed_view({main.content(), spare.content(), 512}) == pool);
+    CHECK(remap::signatures_on(main).empty());
+
+    BadDisk replica(main, {uberblock + (256U << 10) / 512});
+    remap::release_set(replica, spare, false, quiet);
+    CHECK_FALSE(remap::signatures_on(main).empty());
 }
 
 TEST_CASE("A release names all slots that cannot be read", "[adopt]") {

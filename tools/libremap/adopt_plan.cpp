@@ -229,6 +229,14 @@ void plan_wipe(BlockIo& spare, AdoptPlan& plan) {
     throw Error(Exit::unrecognised, cat(spare.name(), ": libblkid sees ever more on it"));
 }
 
+void require_room_for_zfs(const BlockIo& main, const Superblock& superblock) {
+    const std::uint64_t size = superblock.main_size * sector_size;
+    if (size < smallest_zfs) {
+        throw Error(Exit::usage, cat(main.name(), ": too small for ZFS: it has ", size,
+                                     " bytes, at least ", smallest_zfs, " are needed"));
+    }
+}
+
 }  // namespace
 
 AdoptPlan plan_adoption(BlockIo& main, BlockIo& spare, const AdoptRequest& request) {
@@ -248,6 +256,7 @@ AdoptPlan plan_adoption(BlockIo& main, BlockIo& spare, const AdoptRequest& reque
         plan.replicas.erase(deciding_block(plan.superblock));
         std::set<std::uint64_t> places = standard_places(plan.superblock);
         if (request.zfs) {
+            require_room_for_zfs(main, plan.superblock);
             places.merge(zfs_places(plan.superblock));
         }
         plan_hidden(main, std::move(places), plan.superblock, plan);

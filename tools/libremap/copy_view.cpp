@@ -80,8 +80,11 @@ class Copy {
         bool first = true;
         for (const Signature& signature : signatures_) {
             hide_bytes(superblock, last_, signature.magic);
+            if (const auto label = first_label_of(signature)) {
+                hide_bytes(superblock, replicas_, *label);
+            }
             if (first) {
-                deciding_ = signature.magic.offset / superblock.block_size();
+                deciding_ = deciding_sector_of(signature) / superblock.block_sectors();
                 first = false;
             }
         }

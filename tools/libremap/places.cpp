@@ -20,8 +20,6 @@ constexpr std::array<std::uint64_t, 6> luks2_places = {0x20000,  0x40000,  0x800
                                                        0x100000, 0x200000, 0x400000};
 /// Bytes that are hidden at each of these.
 constexpr std::uint64_t hidden_place = 4096;
-/// The smallest device that ZFS takes, and libblkid takes for one of ZFS.
-constexpr std::uint64_t smallest_zfs = 64U << 20;
 
 std::uint64_t blocks_of(const Superblock& superblock, std::uint64_t bytes) {
     return (bytes + superblock.block_size() - 1) / superblock.block_size();
@@ -135,11 +133,6 @@ std::set<std::uint64_t> standard_places(const Superblock& superblock) {
 std::set<std::uint64_t> zfs_places(const Superblock& superblock) {
     std::set<std::uint64_t> blocks;
     const std::uint64_t size = superblock.main_size * sector_size;
-    if (size < smallest_zfs) {
-        throw Error(Exit::usage, cat("the places of ZFS's labels cannot be hidden: expected a main "
-                                     "of at least ",
-                                     smallest_zfs, " bytes, which ZFS wants, found ", size));
-    }
     for (const ByteRange& label : zfs_labels(size)) {
         hide_bytes(superblock, blocks, label);
     }

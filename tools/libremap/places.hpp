@@ -35,9 +35,11 @@ void hide_bytes(const Superblock& superblock, std::set<std::uint64_t>& blocks, B
 std::set<std::uint64_t> standard_places(const Superblock& superblock);
 
 /// The blocks where a pool of ZFS would show if it were made later: more than 1 MiB, which no other
-/// payload should have to find on the spare alone. Throws
-/// Exit::usage if ZFS would not take so small a main.
+/// payload should have to find on the spare alone. For a main of at least smallest_zfs.
 std::set<std::uint64_t> zfs_places(const Superblock& superblock);
+
+/// Bytes of the smallest device that ZFS takes, and libblkid takes for one of ZFS.
+constexpr std::uint64_t smallest_zfs = 64U << 20;
 
 /// Bytes of a label of ZFS.
 constexpr std::uint64_t zfs_label = 256U << 10;

@@ -43,8 +43,6 @@ class Release {
     /// Writes everything back and wipes the superblocks, or makes the set complete again and
     /// throws. Returns the number of blocks.
     std::uint64_t run() {
-        signatures_ = signatures_on(view_);
-        choose_deciding();
         superblock_.head.state = REMAP_STATE_RELEASING;
         superblock_ = next_superblock(spare_, superblock_);
         write_superblock(spare_, superblock_);
@@ -99,27 +97,10 @@ class Release {
         return blocks;
     }
 
-    /// What the set shows now may be found by another sector than what was adopted. It must not
-    /// be found on the main while a power cut would still hide it again, and what was written to
-    /// it meanwhile: so the sector by which it is found decides, from the first write on.
-    void choose_deciding() {
-        std::optional<std::uint64_t> found;
-        for (const Signature& signature : signatures_) {
-            if (blocks_of(signature).count(deciding_block(superblock_)) != 0) {
-                return;
-            }
-            const std::uint64_t sector = deciding_sector_of(signature);
-            const std::uint64_t block = sector / superblock_.block_sectors();
-            if (!found && superblock_.block_hidden(block) &&
-                look_at_place(blocks_, superblock_, block) == Place::ours) {
-                found = sector;
-            }
-        }
-        superblock_.deciding_sector = found.value_or(superblock_.deciding_sector);
-    }
-
-    /// Hidden blocks, but for the deciding one, with other signatures of what the remap device
-    /// shows or replicas of one. Given back before the one that decides they would be taken for it.
+    /// Hidden blocks, but for the deciding one, by which what the set shows now is recognised; that
+    /// may be another thing than was adopted, and found elsewhere. It must not be seen on the main
+    /// while a power cut would hide it again, and what was written to it meanwhile. Replicas given
+    /// back before the primary signature would be taken for it.
     std::set<std::uint64_t> late_blocks(const std::set<std::uint64_t>& hidden) {
         const PayloadReader read = [this](std::uint64_t sector, Bytes to) {
             return view_.try_read(sector, to) == 0;
@@ -128,7 +109,7 @@ class Release {
             hide_bytes(superblock_, replicas_, range);
         }
         std::set<std::uint64_t> blocks = replicas_;
-        for (const Signature& signature : signatures_) {
+        for (const Signature& signature : signatures_on(view_)) {
             blocks.merge(blocks_of(signature));
         }
         blocks.erase(deciding_block(superblock_));
@@ -284,8 +265,7 @@ class Release {
     Observer& observer_;
     SetView view_;
     const std::map<std::uint64_t, Mapping>& mappings_;
-    std::vector<Signature> signatures_;  ///< of what the set shows
-    std::set<std::uint64_t> replicas_;   ///< blocks with replicas of one
+    std::set<std::uint64_t> replicas_;  ///< blocks with replicas of the payload's signature
     std::uint64_t done_ = 0;
     std::uint64_t total_ = 0;
 };

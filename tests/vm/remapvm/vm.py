@@ -34,8 +34,8 @@ DEBUG_APPEND = (
 )
 
 # A whole system. Without norandmaps each process has the C library at an address of its own, for each of which QEMU 7.2 translates
-# it anew and links the result to the page that it lies in: lists of 100,000 and more, which are searched from the front for each
-# translation that goes when the page is freed and zeroed. Guests stood still for minutes when dracut's initramfs was freed.
+# it anew and links the result to the page that it lies in: a list that is searched from the front for each translation that goes
+# when the page is freed and zeroed. Guests stood still for minutes, with QEMU in that list, when dracut's initramfs had been freed.
 SYSTEM_APPEND = "console=ttyS0 norandmaps"
 
 DRIVERS = {"virtio": "virtio_blk", "scsi": "virtio_scsi,sd_mod", "nvme": "nvme"}
