@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -71,6 +72,35 @@ class LoggedIo : public remap::StackedIo {
     std::vector<Event>& log_;
 };
 
+/// An image to be read where it is: copies of all images would be most of what a test of power cuts
+/// does.
+class ImageIo : public remap::BlockIo {
+  public:
+    ImageIo(std::string name, const Image& image, std::uint32_t block)
+        : name_(std::move(name)), image_(image), block_(block) {}
+
+    int try_read(std::uint64_t sector, remap::Bytes to) override {
+        const std::size_t start = sector * remap::sector_size;
+        if (start + to.size() > image_.size()) {
+            return EIO;
+        }
+        std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(start), to.size(), to.begin());
+        return 0;
+    }
+    int try_write(std::uint64_t, remap::ConstBytes) override { return EROFS; }
+    int try_flush() override { return 0; }
+    std::uint64_t size() const override { return image_.size() / remap::sector_size; }
+    std::uint32_t logical_block_size() const override { return block_; }
+    std::uint32_t physical_block_size() const override { return block_; }
+    const std::string& name() const override { return name_; }
+    bool is_block_device() const override { return false; }
+
+  private:
+    std::string name_;
+    const Image& image_;
+    std::uint32_t block_;
+};
+
 /// Both members as bytes.
 struct Pair {
     Image main;
@@ -103,12 +133,12 @@ inline std::vector<Event> record(const Pair& before, const Job& job) {
     return log;
 }
 
+/// What is there after `job`.
 inline Pair run(const Pair& before, const Job& job) {
-    Pair after = before;
-    for (const Event& event : record(before, job)) {
-        apply(after, event, event.data.size());
-    }
-    return after;
+    remap::MemoryIo main("main", before.main, before.block);
+    remap::MemoryIo spare("spare", before.spare, before.block);
+    job(main, spare);
+    return {std::move(main.content()), std::move(spare.content()), before.block};
 }
 
 /// Everything that a power cut can leave after `log`: each prefix, the next write torn at each
@@ -182,8 +212,8 @@ inline void each_crash(const Pair& before, const std::vector<Event>& log,
 /// What the remap device would show: the main with the mapped slots laid over it. Nothing if the
 /// set is not one that opens.
 inline std::optional<Image> composed_view(const Pair& pair) {
-    remap::MemoryIo main("main", pair.main, pair.block);
-    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    ImageIo main("main", pair.main, pair.block);
+    ImageIo spare("spare", pair.spare, pair.block);
     try {
         const remap::Superblock superblock = remap::require_openable(spare, false);
         remap::require_pair(main, "spare", superblock, {});
@@ -207,8 +237,8 @@ inline std::optional<Image> composed_view(const Pair& pair) {
 
 /// Do all hidden places hold label or filler?
 inline bool all_hidden(const Pair& pair) {
-    remap::MemoryIo main("main", pair.main, pair.block);
-    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    ImageIo main("main", pair.main, pair.block);
+    ImageIo spare("spare", pair.spare, pair.block);
     const remap::Superblock superblock = remap::load_superblock(spare);
     remap::MainBlocks blocks(main, superblock.block_sectors());
     const auto hidden = remap::hidden_blocks_of(superblock);
@@ -218,7 +248,7 @@ inline bool all_hidden(const Pair& pair) {
 }
 
 inline bool has_set(const Pair& pair) {
-    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    ImageIo spare("spare", pair.spare, pair.block);
     return remap::scan_superblocks(spare).winner.has_value();
 }
 

@@ -126,8 +126,8 @@ bool hides_all_or_nothing(const Case& c, const Pair& pair) {
     if (!fixture::has_set(pair)) {
         return true;
     }
-    remap::MemoryIo main("main", pair.main, pair.block);
-    remap::MemoryIo spare("spare", pair.spare, pair.block);
+    fixture::ImageIo main("main", pair.main, pair.block);
+    fixture::ImageIo spare("spare", pair.spare, pair.block);
     const remap::Superblock superblock = remap::load_superblock(spare);
     remap::MainBlocks blocks(main, superblock.block_sectors());
     const auto ours = [&](std::uint64_t block) {
@@ -260,7 +260,7 @@ TEST_CASE("A release that is undone after a power cut has shown nothing, whateve
     payloads::make_luks2(luks, luks2_header);
     const std::vector<std::pair<std::string, Image>> payloads = {
         {"ext4", made_by({"mkfs.ext4", "-q", "-F"}, 16U << 20)},
-        {"btrfs", made_by({"mkfs.btrfs", "-q"}, 120U << 20)},
+        {"btrfs", made_by({"mkfs.btrfs", "-q", "--mixed"}, 24U << 20)},
         {"swap", made_by({"mkswap", "-q"}, 16U << 20)},
         {"zfs", zfs},
         {"luks2", luks},
@@ -284,17 +284,20 @@ TEST_CASE("A release that is undone after a power cut has shown nothing, whateve
                 if (!event.on_main || !fixture::has_set(pair)) {
                     continue;
                 }
-                remap::MemoryIo main("main", pair.main, block);
-                remap::MemoryIo spare("spare", pair.spare, block);
+                fixture::ImageIo main("main", pair.main, block);
                 const bool visible = !remap::signatures_on(main).empty();
-                if (remap::adopt_recover(main, spare).outcome == remap::Recovery::finished) {
+                if (!visible && undone > 2) {
+                    continue;  // the other test recovers from every state
+                }
+                const Pair after = recovered(pair);
+                if (fixture::has_set(after)) {
                     ++undone;
                     shown += visible ? 1 : 0;
                 } else {
-                    CHECK(main.content() == payload);
+                    CHECK(after.main == payload);
                 }
             }
-            CHECK(undone > 0);
+            CHECK(undone > 2);
             CHECK(shown == 0);
             CHECK(pair.main == payload);
         }

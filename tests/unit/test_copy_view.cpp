@@ -96,7 +96,7 @@ std::string refusal(Job job) {
     }
 }
 
-bool shows_nothing(remap::MemoryIo& target) {
+bool shows_nothing(remap::BlockIo& target) {
     return remap::signatures_on(target).empty();
 }
 
@@ -200,7 +200,7 @@ TEST_CASE("A copy of a pool of ZFS that power cuts short shows it with its pairs
                 continue;
             }
             fixture::apply(cut, event, event.data.size());
-            remap::MemoryIo target("target", cut.main, block);
+            fixture::ImageIo target("target", cut.main, block);
             if (!shows_nothing(target)) {
                 ++shown;
                 CHECK(std::equal(cut.main.begin() + pairs, cut.main.begin() + pairs + 512,
